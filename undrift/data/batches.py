@@ -1,0 +1,160 @@
+"""The training stream: endless batches of degraded crops, each a pure function of (seed, step).
+
+    image -> square of random size, resized to the canvas -> flip, quarter turns -> degrade -> crops
+
+The canvas is larger than the crop, so that blur, rain and shadows meet no artificial border, and several
+crops share one degradation, which is most of the cost. Batch k depends neither on the worker that makes it
+nor on the batches before it: ``start=k`` resumes exactly.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .batch import Batch, Degrade
+from .image import find_images, read
+from .seeds import generator
+
+__all__ = ["Crops", "Images", "load", "restoration_batches"]
+
+Images: TypeAlias = Sequence[np.ndarray] | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def load(images: Images) -> list[np.ndarray]:
+    """Images held in memory as (H, W, 3) uint8: arrays pass through, files and folders are decoded once."""
+    if not isinstance(images, str | os.PathLike) and len(images) and isinstance(images[0], np.ndarray):
+        return list(images)  # type: ignore[arg-type]
+    return [_bytes(read(path).pixels) for path in find_images(images)]  # type: ignore[arg-type]
+
+
+def _bytes(pixels: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(pixels.mul(255).round_().byte().permute(1, 2, 0).numpy())
+
+
+def _uniform(rng: Generator) -> float:
+    return torch.rand((), generator=rng, dtype=torch.float64).item()
+
+
+def _below(n: int, rng: Generator) -> int:
+    return int(torch.randint(n, (), generator=rng).item())
+
+
+@dataclass(frozen=True)
+class Crops(Dataset[Batch]):
+    """``crops[k]`` is batch k of the stream; arguments as in ``restoration_batches``."""
+
+    images: Sequence[np.ndarray]
+    tasks: Mapping[str, Degrade]
+    batch: int
+    crop: int
+    seed: int
+    weights: Mapping[str, float] = field(default_factory=dict)
+    crops_per_image: int = 2
+    canvas: int = 0
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if not (self.images and self.tasks):
+            raise ValueError(f"nothing to train on: {len(self.images)} images and {len(self.tasks)} tasks")
+        for name in ("batch", "crop", "crops_per_image", "world"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: expected at least 1")
+        if unknown := sorted(set(self.weights) - set(self.tasks)):
+            raise ValueError(f"weights for unknown tasks {unknown}: the tasks are {', '.join(self.tasks)}")
+        smallest = min(min(image.shape[:2]) for image in self.images)
+        if smallest < self.crop:
+            raise ValueError(
+                f"crop = {self.crop} but the smallest image side is {smallest}: lower crop or leave it out"
+            )
+
+    def __getitem__(self, step: int) -> Batch:
+        groups = -(-self.batch // self.crops_per_image)
+        names = self._tasks_of(step, groups)
+        pairs = [pair for g in range(groups) for pair in self._group(step, self.rank * groups + g, names[g])]
+        y, x = (torch.stack(half[: self.batch]) for half in zip(*pairs, strict=True))
+        return Batch(x, y, {"image": y})
+
+    def _tasks_of(self, step: int, groups: int) -> list[str]:
+        """Systematic sampling: every batch has each task in proportion to its weight, to within one group."""
+        weights = torch.tensor([self.weights.get(name, 1.0) for name in self.tasks], dtype=torch.float64)
+        shift, total = _uniform(generator(self.seed, step)), self.world * groups
+        points = (torch.arange(total, dtype=torch.float64) + shift) / total
+        chosen = torch.searchsorted(weights.cumsum(0) / weights.sum(), points, right=True)
+        names = list(self.tasks)
+        mine = chosen[self.rank :: self.world]
+        return [names[min(int(i), len(names) - 1)] for i in mine]
+
+    def _group(self, step: int, index: int, task: str) -> list[tuple[Tensor, Tensor]]:
+        """``crops_per_image`` pairs (y, x) from one image under one degradation."""
+        rng = generator(self.seed, step, index)
+        x = self._view(self.images[_below(len(self.images), rng)], rng)
+        y = self.tasks[task](x, rng)
+        return [self._crop(y, x, rng) for _ in range(self.crops_per_image)]
+
+    def _view(self, image: np.ndarray, rng: Generator) -> Tensor:
+        """(3, canvas, canvas) at native or (half of the time) smaller scale, turned and mirrored."""
+        height, width = image.shape[:2]
+        side = min(self.canvas or self.crop * 3 // 2, height, width)
+        source = side
+        if _uniform(rng) < 0.5:  # log-uniform in scale, from native down to the whole image
+            source = round(side * (min(height, width) / side) ** _uniform(rng))
+        top, left = _below(height - source + 1, rng), _below(width - source + 1, rng)
+        patch = image[top : top + source, left : left + source]
+        if source != side:
+            patch = np.asarray(Image.fromarray(patch).resize((side, side), Image.Resampling.BICUBIC))
+        turns = _below(8, rng)
+        patch = np.rot90(patch[:, ::-1] if turns >= 4 else patch, turns % 4)
+        return torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1))).float().div_(255)
+
+    def _crop(self, y: Tensor, x: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
+        top, left = (_below(side - self.crop + 1, rng) for side in x.shape[1:])
+        window = (slice(None), slice(top, top + self.crop), slice(left, left + self.crop))
+        return y[window], x[window]
+
+
+def restoration_batches(
+    images: Images,
+    tasks: Mapping[str, Degrade],
+    batch: int,
+    crop: int,
+    seed: int,
+    start: int = 0,
+    workers: int = 1,
+    *,
+    weights: Mapping[str, float] | None = None,
+    crops_per_image: int = 2,
+    canvas: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """Batches ``start``, ``start + 1``, ... without end, made in ``workers`` other processes (0: here).
+
+    Arguments:
+        images: arrays (H, W, 3) uint8, or files and folders to decode once.
+        tasks: name -> degradation ``(x (3, H, W) in [0, 1], generator) -> y``.
+        batch, crop: B and the side of the squares.
+        seed: names the whole stream.
+        weights: relative frequency of tasks, 1 where not given.
+        crops_per_image: crops that share one degraded canvas.
+        canvas: side of what is degraded; 0 for 1.5 crop.
+        rank, world: this process makes every ``world``-th batch-sized share of a step.
+    """
+    crops = Crops(load(images), dict(tasks), batch, crop, seed, weights or {}, crops_per_image, canvas, rank, world)
+    loader = DataLoader(
+        crops,
+        batch_size=None,
+        sampler=count(start),  # type: ignore[arg-type]
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        generator=Generator(),  # the loader's own draws must not move the global one
+    )
+    return iter(loader)

@@ -1,0 +1,153 @@
+"""Estimates of the clean state: `denoise(z, t, **cond) -> z_0`, THE interface of the library.
+
+`Denoiser` gives a network its meaning; `GaussianMixture` is the exact one, against which solvers are tested.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from .prediction import Prediction
+from .process import Process
+from .tensor import expand
+
+__all__ = ["Denoise", "Denoiser", "GaussianMixture", "Label", "LogNoise", "Time"]
+
+Denoise = Callable[..., Tensor]
+"""denoise(z (B, ...), t () or (B,), **cond) -> estimate of z_0 (B, ...)."""
+
+
+class Label(ABC):
+    """The one number that a network is told about the time."""
+
+    @abstractmethod
+    def __call__(self, process: Process, t: Tensor) -> Tensor:
+        """t, float64 (*) -> label (*)."""
+
+
+@final
+@dataclass(frozen=True)
+class LogNoise(Label):
+    """log(sigma / alpha), clipped to +-limit: the noise level relative to the signal, on any process."""
+
+    limit: float = 10.0
+
+    def __call__(self, process: Process, t: Tensor) -> Tensor:
+        return (-process.half_log_snr(t)).clamp(-self.limit, self.limit)
+
+
+@final
+@dataclass(frozen=True)
+class Time(Label):
+    """factor t: the index of a discrete schedule, or 999 t for Song's networks."""
+
+    factor: float = 1.0
+
+    def __call__(self, process: Process, t: Tensor) -> Tensor:
+        return self.factor * t
+
+
+@final
+class Denoiser(nn.Module):
+    r"""A network with a meaning, z_0 = skip z_t + out F(c_in z_t, label(t), **cond).
+
+    The boundary between physics (float64 scalars on the CPU, float32 state) and network (any precision).
+
+    Arguments:
+        network: module with `forward(z (B, C, H, W), c (B,), **cond) -> (B, C, H, W)`.
+        process: the path that it was trained on.
+        prediction: what its output means.
+        scale: standard deviation of the data z_0; c_in = (alpha^2 scale^2 + sigma^2)^(-1/2) gives inputs of unit
+            variance. None feeds raw states, as IR-SDE's networks want them.
+        label: what the network is told of the time.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        process: Process,
+        prediction: Prediction,
+        *,
+        scale: float | None = 1.0,
+        label: Label | None = None,
+    ) -> None:
+        super().__init__()
+        if scale is not None and not scale > 0:
+            raise ValueError(f"Denoiser scale = {scale}: need the positive standard deviation of the data, or None")
+        self.network = network
+        self.process = process
+        self.prediction = prediction
+        self.scale = scale
+        self.label = label or LogNoise()
+
+    def forward(self, z: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """z (B, ...), t float64 () or (B,) -> estimate of z_0, in the dtype of z."""
+        alpha, sigma = self.process.alpha_sigma(t)
+        skip, out = self.prediction.affine(t, alpha, sigma)
+        dtype = next((p.dtype for p in self.network.parameters()), z.dtype)
+        label = self.label(self.process, t).expand(z.shape[0]).to(device=z.device, dtype=dtype)
+        c_in = torch.ones_like(alpha) if self.scale is None else ((alpha * self.scale) ** 2 + sigma**2) ** -0.5
+        raw = self.network((expand(c_in, z) * z).to(dtype), label, **cond).to(z.dtype)
+        return expand(skip, z) * z + expand(out, z) * raw
+
+
+@final
+class GaussianMixture(nn.Module):
+    r"""The exact denoiser of z_0 ~ sum_k w_k N(m_k, diag v_k):
+
+        E[z_0 | z_t] = sum_k r_k (m_k + alpha v_k / (alpha^2 v_k + sigma^2) (z_t - alpha m_k)),
+        r_k proportional to w_k N(z_t; alpha m_k, alpha^2 v_k + sigma^2).
+
+    Arguments:
+        weights: (K,), positive; normalised here.
+        means: (K, ...), the shape of one sample after the first axis.
+        variances: (K,), or the shape of the means; >= 0.
+        process: the path on which it denoises.
+    """
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+
+    def __init__(self, weights: Tensor, means: Tensor, variances: Tensor, process: Process) -> None:
+        super().__init__()
+        if not (len(weights) == len(means) == len(variances)) or (weights <= 0).any() or (variances < 0).any():
+            raise ValueError(
+                f"mixture of {len(weights)} weights, {len(means)} means, {len(variances)} variances: need equal "
+                "numbers, positive weights and variances >= 0"
+            )
+        shape = (len(variances),) + (1,) * (means.ndim - 1) if variances.ndim == 1 else means.shape
+        self.register_buffer("weights", weights.double() / weights.double().sum())
+        self.register_buffer("means", means.double())
+        self.register_buffer("variances", variances.double().reshape(shape).expand_as(means))
+        self.process = process
+
+    def _components(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """log(w_k N_k(z)) (K, B), z - alpha m_k (K, B, ...), the variance of z_t (K, 1 or B, ...), alpha."""
+        alpha, sigma = (expand(c, z).double() for c in self.process.alpha_sigma(t))
+        spread = alpha**2 * self.variances[:, None] + sigma**2
+        offset = z.double() - alpha * self.means[:, None]
+        terms = -0.5 * (offset**2 / spread + spread.log() + math.log(2 * math.pi))
+        return terms.flatten(2).sum(-1) + self.weights.log()[:, None], offset, spread, alpha
+
+    def forward(self, z: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """E[z_0 | z_t = z], shape and dtype of z; t () or (B,). Conditions are ignored."""
+        log_weight, offset, spread, alpha = self._components(z, t)
+        share = log_weight.softmax(0).reshape(*log_weight.shape, *[1] * (z.ndim - 1))
+        mean = self.means[:, None] + alpha * self.variances[:, None] / spread * offset
+        return (share * mean).sum(0).to(z.dtype)
+
+    def log_prob(self, z: Tensor, t: Tensor) -> Tensor:
+        """log p_t(z), (B,), float64, in nats."""
+        return self._components(z, t)[0].logsumexp(0)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` exact samples of z_0, float64."""
+        index = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        eps = torch.randn((count, *self.means.shape[1:]), generator=generator, dtype=torch.float64)
+        return self.means[index] + self.variances[index].sqrt() * eps

@@ -1,0 +1,68 @@
+r"""How the errors of one batch make a loss: `weighting(error (B,), t, alpha, sigma) -> (B,)`, then the mean.
+
+`error` is |z0_hat - z_0|^2 per element, one number per sample; times and coefficients are float64 (B,).
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from ..prediction import Prediction
+from ..tensor import expand
+
+__all__ = ["Balanced", "Plain", "Raw", "Weighting"]
+
+
+class Weighting(ABC):
+    """What each sample's error counts."""
+
+    @abstractmethod
+    def __call__(self, error: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """error (B,) and the float64 (B,) coefficients of its times -> loss (B,)."""
+
+
+@final
+@dataclass(frozen=True)
+class Plain(Weighting):
+    """The mean squared error of z_0 itself."""
+
+    def __call__(self, error: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return error
+
+
+@final
+@dataclass(frozen=True)
+class Raw(Weighting):
+    """error / out^2: the plain squared error of the network's raw output F, whatever it predicts."""
+
+    prediction: Prediction
+
+    def __call__(self, error: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return expand(self.prediction.weight(t, alpha, sigma), error) * error
+
+
+@final
+@dataclass(frozen=True)
+class Balanced(Weighting):
+    r"""log(error + floor): every task and noise level counts by its relative error.
+
+    EDM2 (Karras et al. 2024, arXiv 2312.02696) minimises E / e^u + u over a learnt u(t), whose optimum
+    u = log E leaves log E + 1. Here the sample's own error stands for the expected one E: nothing to learn,
+    and tasks are balanced as well as times. The price: its optimum is the conditional mean only where the
+    posterior is symmetric (a Gaussian, say); else it leans from the mean towards the more probable side. The
+    error of an image averages thousands of pixels and varies little around E, which keeps the lean small.
+
+    Arguments:
+        floor: the squared error below which a sample stops counting more; 1e-4 is 40 dB.
+    """
+
+    floor: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if not self.floor > 0:
+            raise ValueError(f"Balanced floor = {self.floor}: need a positive squared error, e.g. 1e-4")
+
+    def __call__(self, error: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return (error + self.floor).log()

@@ -1,0 +1,227 @@
+"""A small U-Net for restoration: F(z, c, image), any image size, made for two CPU cores.
+
+The state z and the observed image enter side by side, folded `fold` x `fold` pixels into channels, so that
+no convolution ever runs at full resolution. Each level halves the resolution again. A block is
+
+    x + g W2 silu((1 + a) W1 x + b),    (a, b) = affine(embedding(c)),
+
+two dense 3 x 3 convolutions and no normalisation: fast on a CPU, and absolute brightness survives. Levels
+with context also scale each channel by a linear function of the mean of all channels, which is how haze and
+darkness, properties of the whole photograph, are seen.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["UNet"]
+
+
+class Fourier(nn.Module):
+    """Sines and cosines of c at fixed frequencies, then two linear layers: (B,) -> (B, width).
+
+    c is clamped to [-12, 12], so that the ends of a schedule (sigma = 0 or alpha = 0) stay finite.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, width: int, terms: int = 16) -> None:
+        super().__init__()
+        frequencies = torch.exp(torch.linspace(math.log(0.1), math.log(3.0), terms))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.layers = nn.Sequential(
+            nn.Linear(2 * terms, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
+
+    def forward(self, c: Tensor) -> Tensor:
+        angles = c.to(self.frequencies.dtype).clamp(-12, 12)[:, None] * self.frequencies
+        embedded: Tensor = self.layers(torch.cat([angles.sin(), angles.cos()], dim=1))
+        return embedded
+
+
+class Context(nn.Module):
+    """h (1 + W mean(h)): channel attention without its non-linearity (NAFNet, 2022, arXiv 2204.04676).
+
+    The mean is taken over windows of at most `window` positions a side, slid to stay inside the image: crops
+    no larger than the window see their global mean, so a large photograph meets the statistics of training
+    (TLC, 2021, arXiv 2112.04491). A window of 0 means the whole image at every size.
+    """
+
+    def __init__(self, width: int, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.mix = convolution(width, width, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        gate: Tensor = self.mix(self.mean(h))
+        return h * (2 * torch.sigmoid(gate))
+
+    def mean(self, h: Tensor) -> Tensor:
+        height, width = h.shape[-2:]
+        if self.window == 0 or max(height, width) <= self.window:
+            return h.mean((2, 3), keepdim=True)
+        rows, columns = min(self.window, height), min(self.window, width)
+        means = F.avg_pool2d(h, (rows, columns), stride=1)
+        return pad(means, (columns - 1) // 2, columns // 2, (rows - 1) // 2, rows // 2)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel; a view and one kernel in channels-last memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Block(nn.Module):
+    """x + g W2 silu((1 + a) W1 x + b), with (a, b) affine in the embedding of c; shape-preserving."""
+
+    def __init__(self, width: int, embedding: int, context: bool, window: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(width)
+        self.first = convolution(width, width, 3)
+        self.modulation = nn.Linear(embedding, 2 * width)
+        self.context = Context(width, window) if context else nn.Identity()
+        self.second = convolution(width, width, 3)
+        # The sum of many branches stays near the variance of its input when each starts small.
+        self.gain = nn.Parameter(torch.full((width, 1, 1), 0.3))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = F.silu(self.first(self.norm(x)) * (1 + scale) + shift)
+        branch: Tensor = self.second(self.context(h)) * self.gain
+        return x + branch
+
+
+class Level(nn.ModuleList):
+    """The blocks of one resolution, in a row."""
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, embedding)
+        return x
+
+
+class UNet(nn.Module):
+    """F(z, c, image): a raw network for `Denoiser`, of no particular process, prediction or space.
+
+    Ronneberger et al., "U-Net", 2015, arXiv 1505.04597, with additive skips; the block is described above.
+
+    Args:
+        channels: width of each level, finest first; the first works at 1/fold of the resolution.
+        blocks: blocks per level, on the way down; the way up repeats all but the last.
+        in_channels: channels of z and of the output.
+        cond_channels: channels of the condition `image`; 0 for none.
+        fold: pixels folded into channels along each side before the first convolution.
+        embedding: width of the embedding of c.
+        context: number of coarsest levels with `Context`; 0 makes the network translation-equivariant.
+        window: side, in pixels, of the area over which `Context` averages; 0 for the whole image.
+
+    Raises:
+        ValueError: for sizes that do not fit together, and for a condition that is missing or unwanted.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (48, 96, 128, 160),
+        blocks: Sequence[int] = (1, 2, 2, 2),
+        in_channels: int = 3,
+        cond_channels: int = 3,
+        fold: int = 2,
+        embedding: int = 128,
+        context: int = 2,
+        window: int = 0,
+    ) -> None:
+        super().__init__()
+        channels, blocks = tuple(channels), tuple(blocks)
+        if not channels or len(channels) != len(blocks) or min(channels + blocks) < 1:
+            raise ValueError(
+                f"channels {channels} and blocks {blocks}: give one of each per level, all at least 1"
+            )
+        if not 0 <= context <= len(channels):
+            raise ValueError(f"context {context}: expected a number of levels from 0 to {len(channels)}")
+        for name, value, least in (
+            ("in_channels", in_channels, 1),
+            ("cond_channels", cond_channels, 0),
+            ("fold", fold, 1),
+            ("embedding", embedding, 1),
+            ("window", window, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} {value}: expected an integer of at least {least}")
+        # What a checkpoint's model.json stores: UNet(**arguments) has the same shape.
+        self.arguments: dict[str, Any] = {
+            "channels": channels,
+            "blocks": blocks,
+            "in_channels": in_channels,
+            "cond_channels": cond_channels,
+            "fold": fold,
+            "embedding": embedding,
+            "context": context,
+            "window": window,
+        }
+        self.cond_channels, self.fold = cond_channels, fold
+        self.stride = fold * 2 ** (len(channels) - 1)
+
+        def level(depth: int) -> Level:
+            seen = depth >= len(channels) - context
+            side = math.ceil(window / (fold * 2**depth))
+            return Level(Block(channels[depth], embedding, seen, side) for _ in range(blocks[depth]))
+
+        entering, leaving = (in_channels + cond_channels) * fold**2, in_channels * fold**2
+        steps = range(len(channels) - 1)
+        self.embed = Fourier(embedding)
+        self.enter = convolution(entering, channels[0], 3)
+        self.downs = nn.ModuleList(level(depth) for depth in range(len(channels)))
+        self.shrink = nn.ModuleList(convolution(channels[i], channels[i + 1], 2, stride=2) for i in steps)
+        self.grow = nn.ModuleList(convolution(channels[i + 1], 4 * channels[i], 1) for i in steps)
+        self.ups = nn.ModuleList(level(depth) for depth in steps)
+        self.leave = convolution(channels[0], leaving, 3)
+        # A linear path past the U: fine detail need not squeeze through the first level.
+        self.past = convolution(entering, leaving, 3)
+        with torch.no_grad():
+            self.leave.weight.mul_(0.3)
+            self.past.weight.mul_(0.3)
+
+    def forward(self, z: Tensor, c: Tensor, image: Tensor | None = None) -> Tensor:
+        """z (B, C, H, W) of about unit scale, c (B,), image (B, K, H, W) in [0, 1] -> (B, C, H, W)."""
+        height, width = z.shape[-2:]
+        folded = F.pixel_unshuffle(self.fill(self.join(z, image)), self.fold)
+        embedding = self.embed(c)
+        x, skips = self.enter(folded), []
+        for depth, blocks in enumerate(self.downs):
+            if depth:
+                skips.append(x)
+                x = self.shrink[depth - 1](x)
+            x = blocks(x, embedding)
+        for grow, blocks in zip(reversed(self.grow), reversed(self.ups), strict=True):
+            x = blocks(skips.pop() + F.pixel_shuffle(grow(x), 2), embedding)
+        return F.pixel_shuffle(self.leave(x) + self.past(folded), self.fold)[..., :height, :width]
+
+    def join(self, z: Tensor, image: Tensor | None) -> Tensor:
+        """z and the condition, centred, as one tensor."""
+        if (image is None) != (self.cond_channels == 0):
+            wanted = "no image" if self.cond_channels == 0 else "image=<the observed image>"
+            raise ValueError(f"cond_channels is {self.cond_channels}: call the network with {wanted}")
+        return z if image is None else torch.cat([z, 2 * image.to(z.dtype) - 1], dim=1)
+
+    def fill(self, x: Tensor) -> Tensor:
+        """Repeat the last row and column up to a multiple of the stride."""
+        height, width = x.shape[-2:]
+        return pad(x, 0, -width % self.stride, 0, -height % self.stride)
+
+
+def pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+    return F.pad(x, (left, right, top, bottom), mode="replicate") if left + right + top + bottom else x
+
+
+def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the variance of white input (torch's default loses two thirds of it)."""
+    layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2 if stride == 1 else 0)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

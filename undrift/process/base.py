@@ -1,0 +1,142 @@
+r"""The affine Gaussian path that every process here is:
+
+    z_t = alpha_t z_0 + sigma_t eps,    lambda_t = log(alpha_t / sigma_t) decreasing in t.
+
+A process is one method, `alpha_sigma`. Drift, diffusion, the inverse of lambda, the marginal and the bridge
+follow from it and are written once, below.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ..tensor import expand
+
+__all__ = ["Process", "Stochasticity", "noise_exponent"]
+
+Stochasticity = float | Callable[[Tensor], Tensor]
+"""tau: a number, or a function of lambda. 0 is the probability-flow ODE, 1 the reverse SDE."""
+
+
+class Process(ABC):
+    r"""An affine Gaussian path on t in [t_min, t_max]; t_min is the data end, t_max the noise end.
+
+    Subclasses are frozen dataclasses that give `alpha_sigma`. Times are float64 tensors of any shape, most
+    often `()` or `(B,)`. Between `t_clean` and `t_min` the path may be evaluated, but is not trained on.
+    """
+
+    t_min: float
+    t_max: float
+
+    @property
+    def t_clean(self) -> float:
+        """The time of the data themselves, where sigma = 0; `t_min` for a path that never gets there."""
+        return self.t_min
+
+    @abstractmethod
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """t, float64, shape (*) -> alpha_t and sigma_t, float64, shape (*)."""
+
+    @final
+    def half_log_snr(self, t: Tensor) -> Tensor:
+        """lambda_t = log(alpha_t / sigma_t), shape of t; infinite where alpha or sigma is 0."""
+        alpha, sigma = self.alpha_sigma(t)
+        return alpha.log() - sigma.log()
+
+    @final
+    def time(self, lam: Tensor) -> Tensor:
+        """The t in [t_min, t_max] with half_log_snr(t) = lam, by bisection to float64 precision; shape of lam.
+
+        Outside the range of lambda the nearer end is returned.
+        """
+        lam = torch.as_tensor(lam, dtype=torch.float64)
+        low = torch.full_like(lam, self.t_min)
+        high = torch.full_like(lam, self.t_max)
+        for _ in range(100):
+            middle = (low + high) / 2
+            noisier = self.half_log_snr(middle) < lam
+            low, high = torch.where(noisier, low, middle), torch.where(noisier, middle, high)
+        # 100 halvings leave two neighbouring floats; an end point is itself the answer when lam lies on it.
+        beyond = self.half_log_snr(torch.full_like(lam, self.t_min)) <= lam
+        return torch.where(beyond, self.t_min, high)
+
+    @final
+    def drift_diffusion(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        r"""f_t and g_t^2 of dz = f_t z dt + g_t dw, shape of t.
+
+        f = d log alpha / dt,  g^2 = -2 sigma^2 d lambda / dt = d sigma^2 / dt - 2 f sigma^2,
+        by one forward-mode derivative (Score SDE, Song et al. 2021, arXiv 2011.13456, eq. 29).
+        """
+        t = torch.as_tensor(t, dtype=torch.float64)
+        (alpha, sigma), (d_alpha, d_sigma) = torch.func.jvp(self.alpha_sigma, (t,), (torch.ones_like(t),))
+        f = d_alpha / alpha
+        return f, 2 * sigma * (d_sigma - f * sigma)
+
+    @final
+    def marginal(self, z0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """z_t = alpha_t z_0 + sigma_t eps for z0 and eps (B, ...), t () or (B,)."""
+        alpha, sigma = self.alpha_sigma(t)
+        return expand(alpha, z0) * z0 + expand(sigma, z0) * eps
+
+    @final
+    def bridge(
+        self,
+        z: Tensor,
+        z0: Tensor,
+        t: Tensor,
+        s: Tensor,
+        tau: Stochasticity = 0.0,
+        eps: Tensor | None = None,
+    ) -> Tensor:
+        r"""A draw of z_s given z_t and z_0, for s cleaner than t, h = lambda_s - lambda_t:
+
+            z_s = (sigma_s/sigma_t) e^{-tau^2 h} z_t + alpha_s (1 - e^{-(1+tau^2) h}) z_0
+                  + sigma_s sqrt(1 - e^{-2 tau^2 h}) eps.
+
+        tau = 0 is DDIM (Song et al. 2021, arXiv 2010.02502) and the consistency map; tau = 1 the DDPM posterior
+        (Ho et al. 2020, arXiv 2006.11239), Song's ancestral step for VE, and IR-SDE's posterior step.
+        Shapes: z, z0, eps (B, ...); t, s () or (B,). `eps` is needed unless tau = 0.
+        """
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = self.alpha_sigma(t), self.alpha_sigma(s)
+        lam_t, lam_s = alpha_t.log() - sigma_t.log(), alpha_s.log() - sigma_s.log()
+        still = lam_t == lam_s  # s = t gives z itself, also where lambda is infinite
+        exponent = torch.where(still, 0.0, noise_exponent(tau, lam_t, lam_s))
+        carry = torch.where(still, 1.0, sigma_s / sigma_t * torch.exp(-exponent))
+        pull = torch.where(still, 0.0, -alpha_s * torch.expm1(-(lam_s - lam_t + exponent)))
+        out = expand(carry, z) * z + expand(pull, z) * z0
+        if not exponent.any():
+            return out
+        if eps is None:
+            raise ValueError(f"bridge with tau = {tau} is random: give eps, a standard normal of z's shape")
+        return out + expand(sigma_s * torch.sqrt(-torch.expm1(-2 * exponent)), z) * eps
+
+
+_NODES = torch.tensor(
+    [-0.9602898564975363, -0.7966664774136267, -0.5255324099163290, -0.1834346424956498], dtype=torch.float64
+)
+_WEIGHTS = torch.tensor(
+    [0.1012285362903763, 0.2223810344533745, 0.3137066458778873, 0.3626837833783620], dtype=torch.float64
+)
+
+
+def noise_exponent(tau: Stochasticity, lam_t: Tensor, lam_s: Tensor) -> Tensor:
+    r"""A = int tau(lambda)^2 dlambda over [lam_t, lam_s], float64, the contraction by stochasticity alone.
+
+    Exact for a number; eight-point Gauss-Legendre for a function of lambda. tau = 0 gives 0 on infinite
+    intervals too; a positive tau gives infinity there.
+    """
+    h = lam_s - lam_t
+    if not callable(tau):
+        if tau < 0:
+            raise ValueError(f"tau = {tau}: stochasticity is a number >= 0 (0 is the ODE, 1 the SDE)")
+        return torch.zeros_like(h) if tau == 0 else tau**2 * h
+    finite = lam_t.isfinite() & lam_s.isfinite()
+    a, b = torch.where(finite, lam_t, 0.0), torch.where(finite, lam_s, 0.0)
+    nodes = torch.cat([_NODES, -_NODES])
+    square = tau((a + b)[..., None] / 2 + (b - a)[..., None] / 2 * nodes) ** 2
+    inside = (square * torch.cat([_WEIGHTS, _WEIGHTS])).sum(-1) * h / 2
+    edge = tau(torch.where(lam_t.isfinite(), lam_t, torch.where(lam_s.isfinite(), lam_s, 0.0))) ** 2
+    return torch.where(finite, inside, torch.where(edge > 0, torch.inf, 0.0))

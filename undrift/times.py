@@ -1,0 +1,84 @@
+"""Grids: decreasing times, float64 (N + 1,), from noise to data. N steps of a multistep solver are N network calls.
+
+Every grid starts at `process.t_max` and ends at `process.t_clean`, where sigma = 0: the last step is then the
+denoiser's own estimate, with no branch in anybody's code. Where a path never reaches sigma = 0 it ends at `t_min`.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .process import Process
+
+__all__ = ["karras", "trailing", "uniform", "uniform_lambda"]
+
+
+def uniform(process: Process, steps: int) -> Tensor:
+    """t_i = t_max (1 - i/N), shifted to end at the data: uniform in t."""
+    low = process.t_clean if process.t_clean > -torch.inf else process.t_min
+    grid = torch.linspace(process.t_max, low, _positive(steps) + 1, dtype=torch.float64)
+    return _ending_clean(grid[:-1], process)
+
+
+def uniform_lambda(process: Process, steps: int, end: float | None = None) -> Tensor:
+    """lambda uniform from its value at t_max to `end` in N - 1 steps, then one step to the data.
+
+    `end` (half log-SNR; default: its value at t_min) says how clean the last network input is. For few steps it
+    matters more than the rule in between and grows with N. ValueError unless it lies in the range of lambda.
+    """
+    low, high = _lambda_range(process)
+    if end is not None and not low < end <= high:
+        raise ValueError(
+            f"uniform_lambda end = {end}: the half log-SNR of this process lies in ({low:.3f}, {high:.3f}]"
+        )
+    lam = torch.linspace(low, high if end is None else end, _positive(steps), dtype=torch.float64)
+    return _from_lambda(process, lam)
+
+
+def karras(process: Process, steps: int, rho: float = 7.0, end: float | None = None) -> Tensor:
+    """(sigma/alpha)^(1/rho) uniform in N - 1 steps (Karras et al. 2022, arXiv 2206.00364, eq. 5), then one to the data.
+
+    `end` as in `uniform_lambda`. rho -> infinity is uniform lambda.
+    """
+    low, high = _lambda_range(process)
+    first, last = (math.exp(-lam / rho) for lam in (low, high if end is None else end))
+    root = torch.linspace(first, last, _positive(steps), dtype=torch.float64)
+    return _from_lambda(process, -rho * root.log())
+
+
+def trailing(process: Process, steps: int) -> Tensor:
+    """The last index of each of N equal groups of a discrete schedule (Lin et al. 2024, arXiv 2305.08891)."""
+    first, last = float(process.t_min), float(process.t_max)
+    count = round(last - first) + 1
+    if not (first.is_integer() and last.is_integer() and _positive(steps) <= count):
+        raise ValueError(
+            f"trailing grid of {steps} steps on times [{first}, {last}]: needs a discrete schedule of at least as "
+            "many indices; use times.uniform"
+        )
+    index = torch.arange(steps, dtype=torch.float64)
+    return _ending_clean((count - index * count / steps).round() + first - 1, process)
+
+
+def _positive(steps: int) -> int:
+    if not (isinstance(steps, int) and steps >= 1):
+        raise ValueError(f"steps = {steps}: need a whole number of network evaluations, at least 1")
+    return steps
+
+
+def _lambda_range(process: Process) -> tuple[float, float]:
+    ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
+    low, high = process.half_log_snr(ends).tolist()
+    # Pure noise, alpha = 0, lies at lambda = -infinity: start there, but space the grid from where the image
+    # is 1/150 of the noise.
+    return max(low, -5.0) if low == -torch.inf else low, high
+
+
+def _from_lambda(process: Process, lam: Tensor) -> Tensor:
+    times = process.time(lam)
+    times[0] = process.t_max
+    return _ending_clean(times, process)
+
+
+def _ending_clean(times: Tensor, process: Process) -> Tensor:
+    return torch.cat([times, torch.tensor([process.t_clean], dtype=torch.float64)])

@@ -1,0 +1,177 @@
+"""A trained model on disk: a folder that describes itself and executes nothing.
+
+    <folder>/weights.safetensors   the network's tensors, float16 or float32
+    <folder>/model.json            process, prediction, network, space, label, scale; facts of the training
+    <folder>/README.md             the model card
+
+`load` calls registered constructors only, and opens no pickle. Files are replaced one by one, each atomically,
+so a model may be read while its training overwrites it.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..denoiser import Denoiser
+from ..registry import build, check_keys, describe
+from ..space import Space
+from .files import replacing, write_json, write_text
+
+__all__ = ["bundled", "load", "read_card", "save"]
+
+FORMAT = 1
+PARTS = ("process", "prediction", "network", "space", "label")
+WEIGHTS, MODEL, README = "weights.safetensors", "model.json", "README.md"
+PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".tar"}
+
+
+def save(
+    path: str | Path,
+    denoiser: Denoiser,
+    space: Space,
+    card: Mapping[str, Any] | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write the model to the folder `path`.
+
+    Arguments:
+        card: facts of the training (JSON values), kept under "training" in model.json; or the text of README.md.
+        dtype: of the weights on disk, float16 or float32.
+
+    Raises ValueError for weights that are not finite, or too large for float16; OSError where it cannot write.
+    """
+    if dtype not in (torch.float16, torch.float32):
+        raise ValueError(f"weights as {dtype}: choose torch.float16 or torch.float32")
+    folder = Path(path)
+    facts = dict(card) if isinstance(card, Mapping) else {}
+    model: dict[str, Any] = {
+        "format": FORMAT,
+        "process": describe(denoiser.process),
+        "prediction": describe(denoiser.prediction),
+        "network": describe(denoiser.network),
+        "space": describe(space),
+        "label": describe(denoiser.label),
+        "scale": denoiser.scale,
+        "training": facts,
+    }
+    tensors = {name: _stored(name, value, dtype) for name, value in denoiser.network.state_dict().items()}
+    with replacing(folder / WEIGHTS) as part:
+        save_file(tensors, part)
+    write_json(folder / MODEL, model)
+    write_text(folder / README, card if isinstance(card, str) else _readme(folder.name, model, tensors))
+
+
+def _stored(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    kind = dtype if value.is_floating_point() else value.dtype
+    stored = value.detach().to("cpu", kind, copy=True, memory_format=torch.contiguous_format)
+    if not torch.isfinite(stored).all():
+        raise ValueError(f"weight {name} is not finite as {kind}: save as float32, or look at the training")
+    return stored
+
+
+def _readme(name: str, model: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    size = sum(t.numel() * t.element_size() for t in tensors.values())
+    count = sum(t.numel() for t in tensors.values())
+    rows = {"weights": f"{count:,} numbers, {size / 2**20:.1f} MiB"}
+    rows |= {part: json.dumps(model[part]) for part in (*PARTS, "scale")}
+    rows |= {key: json.dumps(value) for key, value in model["training"].items()}
+    table = "\n".join(f"| {key} | `{value}` |" for key, value in rows.items())
+    return f"# {name}\n\nA diffusion model of undrift.\n\n| | |\n|---|---|\n{table}\n"
+
+
+def bundled() -> list[str]:
+    """The names of the models that come with the package."""
+    folder = resources.files("undrift") / "models"
+    return sorted(f.name for f in folder.iterdir() if (f / MODEL).is_file()) if folder.is_dir() else []
+
+
+def load(path: str | Path) -> tuple[Denoiser, Space]:
+    """The denoiser (float32, on the CPU, in evaluation mode) and its space, from a folder or a bundled name.
+
+    Raises FileNotFoundError or ValueError, in one line, for what is missing, damaged or does not fit.
+    """
+    folder = _folder(path)
+    model = read_card(folder)
+    shapes = _shapes(folder / WEIGHTS)
+    try:
+        # On the meta device first: a file that lies about sizes is found out before any memory is taken.
+        with torch.device("meta"):
+            _compare(build("network", model["network"]), shapes, folder)
+        # Initial values are about to be overwritten: the caller's random numbers should not move for them.
+        with torch.random.fork_rng(devices=[]):
+            parts = {part: build(part, model[part]) for part in PARTS}
+        denoiser = Denoiser(
+            parts["network"], parts["process"], parts["prediction"], scale=model["scale"], label=parts["label"]
+        )
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        denoiser.network.load_state_dict({name: file.get_tensor(name) for name in shapes})
+    return denoiser.requires_grad_(False).eval(), parts["space"]
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """model.json of a folder or bundled name, checked to be complete; no weights are read."""
+    file = _folder(path) / MODEL
+    try:
+        model = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file.parent}: no {MODEL} there: not a checkpoint of undrift") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged ({error})") from None
+    if not isinstance(model, dict) or model.get("format") != FORMAT:
+        found = model.get("format") if isinstance(model, dict) else model
+        raise ValueError(f"{file}: format {found!r}, but this undrift reads format {FORMAT}")
+    for part in (*PARTS, "scale", "training"):
+        if part not in model:
+            raise ValueError(f"{file}: no entry {part!r}")
+    if not isinstance(model["scale"], int | float | None):
+        raise ValueError(f"{file}: scale = {model['scale']!r}: need a number or null")
+    check_keys(model, ("format", *PARTS, "scale", "training"), f"entry in {file}")
+    return model
+
+
+def _folder(path: str | Path) -> Path:
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    if folder.suffix.lower() in PICKLES:
+        raise ValueError(
+            f"{path}: not opened, for such files can run code when they are loaded: "
+            f"give a folder with {WEIGHTS} and {MODEL}"
+        )
+    if folder.is_file():
+        raise ValueError(f"{path}: a checkpoint is a folder with {WEIGHTS} and {MODEL}, this is a file")
+    if str(path) in bundled():
+        return Path(str(resources.files("undrift") / "models" / str(path)))
+    names = ", ".join(bundled()) or "none"
+    raise FileNotFoundError(f"no model {str(path)!r}: neither a folder nor bundled (bundled: {names})")
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """name -> shape, from the header alone."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file.parent}: no {WEIGHTS} there")
+    try:
+        with safe_open(file, "pt") as weights:
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: damaged or truncated ({error})") from None
+
+
+def _compare(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    for name, shape in expected.items():
+        if name not in shapes:
+            raise ValueError(f"{WEIGHTS} lacks {name} {shape}, which the network of {MODEL} has")
+        if shapes[name] != shape:
+            raise ValueError(f"{WEIGHTS} has {name} of shape {shapes[name]}, but {MODEL} says {shape}")
+    if extra := next((name for name in shapes if name not in expected), None):
+        raise ValueError(f"{WEIGHTS} has {extra}, which the network of {MODEL} has not")

@@ -1,0 +1,110 @@
+"""The [data] of a recipe: which photographs are trained on, which are held out, and the stream of batches."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+
+from ..data import Batch, find_images, restoration_batches
+from ..data.batches import load
+from ..degradations import TASKS, Degradation
+from ..registry import check_keys
+
+__all__ = ["Photographs"]
+
+
+@final
+@dataclass(frozen=True)
+class Photographs:
+    """Photographs degraded on the fly.
+
+    Arguments:
+        roots: files and folders, searched recursively.
+        tasks: names of degradations; all ten by default.
+        repeat: how often the images of each root are counted, 1 where not given: a few large photographs beside
+            thousands of thumbnails would otherwise hardly be seen.
+        weights: relative frequency of tasks, 1 where not given.
+        exclude: patterns such as `"*/kodak*"`, matched against the whole path and the file name.
+        hold_out_every: every n-th photograph in sorted order is never trained on; 0 holds none out.
+        batch, crop, canvas, crops_per_image, seed, workers: see `data.restoration_batches`.
+    """
+
+    roots: tuple[str, ...]
+    tasks: tuple[str, ...] = tuple(TASKS)
+    repeat: tuple[int, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    exclude: tuple[str, ...] = ()
+    hold_out_every: int = 10
+    batch: int = 16
+    crop: int = 128
+    canvas: int = 0
+    crops_per_image: int = 2
+    seed: int = 0
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.roots, str):
+            object.__setattr__(self, "roots", (self.roots,))
+        check_keys(self.tasks, TASKS, "task")
+        if len(self.repeat) > len(self.roots) or min(self.repeat, default=1) < 1:
+            raise ValueError(f"data.repeat = {self.repeat}: give one number >= 1 per root of {len(self.roots)}")
+        if self.hold_out_every < 0:
+            raise ValueError(f"data.hold_out_every = {self.hold_out_every}: need a number >= 2, or 0 for none")
+
+    def split(self) -> tuple[list[Path], list[Path]]:
+        """(trained on, held out)."""
+        paths = find_images(self.roots)
+        kept = [path for path in paths if not any(_matches(path, pattern) for pattern in self.exclude)]
+        held = set(kept[:: self.hold_out_every]) if self.hold_out_every else set()
+        if len(held) == len(kept):
+            raise ValueError(f"nothing left to train on: {len(paths)} images, {len(kept)} not excluded, all held out")
+        return [path for path in kept if path not in held], sorted(held)
+
+    def chosen(self) -> dict[str, Degradation]:
+        return {name: TASKS[name] for name in self.tasks}
+
+    def load(self) -> list[np.ndarray]:
+        """The training photographs, (H, W, 3) uint8, without those smaller than the crop."""
+        times = dict(zip(self.roots, self.repeat, strict=False))
+        trained = self.split()[0]
+        homes = {path: root for root in self.roots for path in find_images([root])}
+        images = [image for path in trained for image in load([path]) * times.get(homes[path], 1)]
+        large = [image for image in images if min(image.shape[:2]) >= self.crop]
+        if not large:
+            raise ValueError(f"none of the {len(images)} photographs has both sides >= crop = {self.crop}")
+        return large
+
+    def batches(
+        self, images: list[np.ndarray], start: int, rank: int = 0, world: int = 1, channels_last: bool = False
+    ) -> Iterator[Batch]:
+        """Batches `start`, `start + 1`, ... of process `rank` of `world`."""
+        stream = restoration_batches(
+            images,
+            self.chosen(),
+            self.batch,
+            self.crop,
+            self.seed,
+            start,
+            self.workers,
+            weights=self.weights,
+            crops_per_image=self.crops_per_image,
+            canvas=self.canvas,
+            rank=rank,
+            world=world,
+        )
+        return map(_channels_last, stream) if channels_last else stream
+
+
+def _channels_last(batch: Batch) -> Batch:
+    tensors = {id(v): v for v in (batch.x, batch.y, *batch.cond.values()) if v is not None}
+    new = {key: v.contiguous(memory_format=torch.channels_last) for key, v in tensors.items()}
+    y = None if batch.y is None else new[id(batch.y)]
+    return Batch(new[id(batch.x)], y, {name: new[id(v)] for name, v in batch.cond.items()})
+
+
+def _matches(path: Path, pattern: str) -> bool:
+    return fnmatch(str(path), pattern) or fnmatch(path.name, pattern)

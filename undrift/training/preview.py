@@ -1,0 +1,109 @@
+"""How the run is doing, to look at: held-out photographs degraded, restored, clean, side by side."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ..data import generator, read, write
+from ..data.batch import Degrade
+from ..denoiser import Denoiser
+from ..noise import PerSample
+from ..sample import sample
+from ..solvers import Exponential
+from ..space import Space
+from ..times import uniform_lambda
+
+__all__ = ["Preview", "Sheet"]
+
+
+@final
+@dataclass(frozen=True)
+class Sheet:
+    """Fixed pairs and their restoration: one row per task; columns degraded, restored, clean.
+
+    Arguments:
+        x, y: clean and degraded, (B, 3, H, W).
+        names: of the rows.
+        steps: evaluations.
+        folder: where `step-<n>.png` goes.
+    """
+
+    x: Tensor
+    y: Tensor
+    names: tuple[str, ...]
+    steps: int
+    folder: Path
+
+    def __call__(self, denoiser: Denoiser, space: Space, step: int) -> dict[str, float]:
+        """Write the picture; PSNR per row and their mean, before and after, in dB."""
+        device = next(denoiser.parameters()).device
+        y = self.y.to(device)
+        process = denoiser.process
+        rows = [
+            sample(
+                denoiser,
+                process,
+                space,
+                shape=part.shape,
+                times=uniform_lambda(process, self.steps),
+                solver=Exponential(2),
+                noise=PerSample([i]),
+                y=part,
+                image=part,
+            )
+            for i, part in enumerate(y.split(1))
+        ]
+        restored = torch.cat(rows).cpu()
+        columns = torch.cat([self.y, restored, self.x], dim=3)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write(self.folder / f"step-{step:08d}.png", torch.cat(list(columns), dim=1))
+        before, after = _psnr(self.y, self.x), _psnr(restored, self.x)
+        values = {f"preview/{name}": value for name, value in zip(self.names, after.tolist(), strict=True)}
+        means = {"preview/degraded": before.mean().item(), "preview/restored": after.mean().item()}
+        return {name: round(value, 3) for name, value in (means | values).items()}
+
+
+def _psnr(a: Tensor, b: Tensor) -> Tensor:
+    return -10 * (a - b).square().flatten(1).mean(1).clamp(min=1e-10).log10()
+
+
+@final
+@dataclass(frozen=True)
+class Preview:
+    """The [preview] of a recipe.
+
+    Arguments:
+        every: training steps between two sheets; 0 for none.
+        steps: evaluations per restoration.
+        size: side of the central square that is shown.
+    """
+
+    every: int = 500
+    steps: int = 8
+    size: int = 160
+
+    def sheet(self, photographs: list[Path], tasks: Mapping[str, Degrade], folder: Path) -> Sheet | None:
+        """One held-out photograph per task, spread over the list; None without photographs or a number of steps."""
+        if not (self.every and photographs):
+            return None
+        clean, degraded = [], []
+        for i, (name, task) in enumerate(tasks.items()):
+            x = _square(read(photographs[i * len(photographs) // len(tasks)]).pixels, self.size)
+            clean.append(x)
+            degraded.append(task(x, generator("preview", name)))
+        return Sheet(torch.stack(clean), torch.stack(degraded), tuple(tasks), self.steps, folder)
+
+
+def _square(image: Tensor, size: int) -> Tensor:
+    """The central square; a smaller photograph is enlarged to it."""
+    short = min(image.shape[1:])
+    if short < size:
+        scale = size / short
+        sides = [max(size, round(side * scale)) for side in image.shape[1:]]
+        image = torch.nn.functional.interpolate(image[None], sides, mode="bicubic", antialias=True)[0].clamp(0, 1)
+    top, left = ((side - size) // 2 for side in image.shape[1:])
+    return image[:, top : top + size, left : left + size].contiguous()
