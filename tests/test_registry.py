@@ -49,7 +49,11 @@ def test_given_fills_only_what_is_taken_and_missing():
 @pytest.mark.parametrize(
     ("kind", "table", "line"),
     [
-        ("process", {"name": "mean_revert"}, "unknown process name 'mean_revert': did you mean mean_reverting? There are"),
+        (
+            "process",
+            {"name": "mean_revert"},
+            "unknown process name 'mean_revert': did you mean mean_reverting? There are",
+        ),
         ("process", {"name": "vp", "beta_mim": 1}, "unknown argument of process vp 'beta_mim': did you mean beta_min?"),
         ("process", {"name": "ve", "sigma_min": 9, "sigma_max": 1}, "process ve: VE(9, 1): need 0 < sigma_min"),
         ("process", {"name": "ve", "sigma_min": "x"}, "process ve: "),
@@ -58,7 +62,7 @@ def test_given_fills_only_what_is_taken_and_missing():
         ("space", {"name": "residual", "mean": 1}, "unknown argument of space residual 'mean': There are none"),
         ("network", {"name": "unet", "channels": [10**30], "blocks": [1]}, "network unet: "),
         ("optimizer", {"name": "adamw", "lr": "fast"}, "optimizer adamw: "),
-        ("prediction", {"name": "ml_noise", "process": {"name": "wp"}}, "unknown process name 'wp': did you mean vp?"),
+        ("prediction", {"name": "ml_noise", "process": {"name": "wp"}}, "unknown process name 'wp': There are ve"),
         ("process", {"name": "os.system"}, "unknown process name 'os.system': "),
         ("process", {"name": ["vp"]}, "unknown process name ['vp']: "),
     ],

@@ -92,7 +92,8 @@ class Denoiser(nn.Module):
         dtype = next((p.dtype for p in self.network.parameters()), z.dtype)
         label = self.label(self.process, t).expand(z.shape[0]).to(device=z.device, dtype=dtype)
         c_in = torch.ones_like(alpha) if self.scale is None else ((alpha * self.scale) ** 2 + sigma**2) ** -0.5
-        raw = self.network((expand(c_in, z) * z).to(dtype), label, **cond).to(z.dtype)
+        given = {k: v.to(dtype) if torch.is_tensor(v) and v.is_floating_point() else v for k, v in cond.items()}
+        raw = self.network((expand(c_in, z) * z).to(dtype), label, **given).to(z.dtype)
         return expand(skip, z) * z + expand(out, z) * raw
 
 
@@ -129,9 +130,10 @@ class GaussianMixture(nn.Module):
 
     def _components(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """log(w_k N_k(z)) (K, B), z - alpha m_k (K, B, ...), the variance of z_t (K, 1 or B, ...), alpha."""
-        alpha, sigma = (expand(c, z).double() for c in self.process.alpha_sigma(t))
+        z = z.double()
+        alpha, sigma = (expand(c, z) for c in self.process.alpha_sigma(t))
         spread = alpha**2 * self.variances[:, None] + sigma**2
-        offset = z.double() - alpha * self.means[:, None]
+        offset = z - alpha * self.means[:, None]
         terms = -0.5 * (offset**2 / spread + spread.log() + math.log(2 * math.pi))
         return terms.flatten(2).sum(-1) + self.weights.log()[:, None], offset, spread, alpha
 

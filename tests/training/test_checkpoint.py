@@ -35,10 +35,8 @@ def estimates(denoiser):
 
 
 def test_what_is_loaded_estimates_bit_for_bit_the_same(folder):
-    before = torch.get_rng_state()
     denoiser, space = load(folder)
     assert torch.equal(estimates(denoiser), estimates(model()))
-    assert torch.equal(torch.get_rng_state(), before) or before is not None
     assert (denoiser.process, denoiser.prediction, space) == (MeanReverting(lam=0.3), Data(0.2), Residual())
     assert (denoiser.scale, denoiser.label, denoiser.training) == (0.2, Time(0.5), False)
     assert read_card(folder)["training"] == {"steps": 7}
@@ -54,7 +52,9 @@ def test_loading_moves_no_random_numbers(folder):
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize(("prediction", "process"), [(Velocity(0.3), VP()), (MLNoise(MeanReverting()), MeanReverting())])
+@pytest.mark.parametrize(
+    ("prediction", "process"), [(Velocity(0.3), VP()), (MLNoise(MeanReverting()), MeanReverting())]
+)
 def test_every_part_comes_back(tmp_path, prediction, process):
     save(tmp_path, model(prediction, process), Pixels())
     denoiser, space = load(tmp_path)
@@ -156,7 +156,7 @@ SPOILT = {
     ),
     "a giant": (
         lambda f: json_change(f, network={"name": "unet", "channels": [200000, 400000], "blocks": [1, 1]}),
-        "of shape (4,), but model.json says",
+        ", but model.json says (",
     ),
 }
 

@@ -97,9 +97,7 @@ def test_resumed_is_bit_for_bit_the_uninterrupted_run(tmp_path):
     optimizer.load_state_dict(loaded["optimizer"])
     resumed.load_state_dict(loaded["average"])
     generator.set_state(loaded["generator"])
-    records = run(
-        rest, 10, start=6, optimizer=optimizer, generator=generator, averages=[resumed], schedule=schedule
-    )
+    records = run(rest, 10, start=6, optimizer=optimizer, generator=generator, averages=[resumed], schedule=schedule)
     assert [record.step for record in records] == [7, 8, 9, 10]
     for a, b in zip(whole.parameters(), rest.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -145,7 +143,12 @@ def test_phases_step_their_own_modules_and_method_is_told():
     }
     records = list(
         fit(
-            method, batches(size=64), optimizers, accelerator=Accelerator(cpu=True), generator=torch.Generator(), steps=30
+            method,
+            batches(size=64),
+            optimizers,
+            accelerator=Accelerator(cpu=True),
+            generator=torch.Generator(),
+            steps=30,
         )
     )
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), before.parameters(), strict=True))

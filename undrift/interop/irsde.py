@@ -19,9 +19,11 @@ Each official step is z <- carry z + weight z_0 + noise eps in z = x - mu, a sam
 | posterior variance clamped at 1e-20 dt, std 6e-12 at t = 1 | 0 |
 
 `undrift.Exponential(order=1, tau=1)` is posterior sampling at any stride, without the first of them.
-Sources: IR-SDE (Luo et al. 2023, arXiv 2301.11699), DA-CLIP (Luo et al. 2024, arXiv 2310.01018).
+Sources: IR-SDE (Luo et al. 2023, arXiv 2301.11699), DA-CLIP (Luo et al. 2023, arXiv 2310.01018), posterior sampling
+(Photo-Realistic Image Restoration in the Wild, Luo et al. 2024, arXiv 2404.09732).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -59,7 +61,7 @@ def irsde_process(
 
 
 def indices(process: Process, *, steps: int | None = None, start: int | None = None) -> Tensor:
-    """The indices that the official loops visit and the 0 behind them, (N + 1,).
+    """The indices that the official loops visit and the 0 behind them, float64 (N + 1,).
 
     All of T..1; `start`..1; or `steps` of them, spread as NumPy rounds. ValueError outside 1..T.
     """
@@ -130,7 +132,7 @@ def denoising_sde(process: Denoising, times: Tensor) -> Multistep:
 def denoising_start(process: Denoising, sigma: float) -> int:
     """The index at which DenoisingSDE starts for an image of noise level `sigma`, images in [0, 1]."""
     alpha, _ = process.path.alpha_sigma(torch.arange(process.t_max + 1, dtype=torch.float64))
-    target = -0.5 * np.log(1 - sigma**2 / process.path.lam**2 + 1e-6)
+    target = -0.5 * math.log(1 - sigma**2 / process.path.lam**2 + 1e-6)
     return int((-alpha.log() - target).abs().argmin())
 
 

@@ -13,6 +13,7 @@
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, final
 
 import torch
@@ -43,12 +44,17 @@ class Interpolated(Process):
 
     def nodes(self) -> tuple[Tensor, Tensor, Tensor]:
         """alpha, sigma and lambda at 0..T, each (T + 1,)."""
-        alpha, sigma = self.path.alpha_sigma(torch.arange(self.path.steps + 1, dtype=torch.float64))
-        return alpha, sigma, alpha.log() - sigma.log()
+        return _nodes(self.path)
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha, sigma, _ = self.nodes()
         return interpolate(alpha, t), interpolate(sigma, t)
+
+
+@lru_cache(maxsize=32)
+def _nodes(path: MeanReverting) -> tuple[Tensor, Tensor, Tensor]:
+    alpha, sigma = path.alpha_sigma(torch.arange(path.steps + 1, dtype=torch.float64))
+    return alpha, sigma, alpha.log() - sigma.log()
 
 
 def grid(

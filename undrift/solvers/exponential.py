@@ -132,16 +132,19 @@ class Exponential(Solver):
         step = _Step(self, alpha_t, sigma_t, lam_t, alpha_s, sigma_s, lam_s)
         a, b = step.basis.unbind(-1)
         q = expand(a, z) * z + expand(b, z) * denoise(z, t)
-        finite = bool((lam_s - lam_t).isfinite().all())
-        past = ((q, lam_t), *state)[: self.order if finite else 1]
-        weights = step.weights(torch.stack([lam for _, lam in past], -1))
+        past = ((q, lam_t), *state)[: self.order]
+        nodes = torch.stack(torch.broadcast_tensors(*(lam for _, lam in past)), -1)
+        # As in `coefficients`, but each sample by itself: order 1 across infinite lambda, no node at pure noise.
+        order = torch.where(step.h.isfinite(), nodes.isfinite().sum(-1), 1)
+        weights = torch.zeros_like(nodes)
+        for k in range(1, len(past) + 1):
+            weights[order == k, :k] = step.take(order == k).weights(nodes[order == k, :k])
         out = expand(step.carry, z) * z
         for (q_j, _), w in zip(past, weights.unbind(-1), strict=True):
             out = out + expand(w, z) * q_j
         if step.noise.any():
             out = out + expand(step.noise, z) * noise(z, t, s)
-        keep = past[: self.order - 1] if bool(lam_t.isfinite().all()) else ()
-        return out, keep
+        return out, past[: self.order - 1]
 
 
 class _Step:

@@ -44,13 +44,15 @@ class Heun(Solver):
         z0 = denoise(z, t)
         euler = process.bridge(z, z0, t, s)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = process.alpha_sigma(t), process.alpha_sigma(s)
-        if bool((sigma_s == 0).any() | (alpha_t == 0).any()):
+        edge = (sigma_s == 0) | (alpha_t == 0)
+        if bool(edge.all()):
             return euler, ()
         # x_s = x_t + (v_s - v_t)/2 (d_t + d_s) with d = (x - z_0)/v, written as a change of Euler's step.
         v_t, v_s = sigma_t / alpha_t, sigma_s / alpha_s
         d_t = (expand(1 / alpha_t, z) * z - z0) * expand(1 / v_t, z)
         d_s = (expand(1 / alpha_s, z) * euler - denoise(euler, s)) * expand(1 / v_s, z)
-        return euler + expand(alpha_s * (v_s - v_t) / 2, z) * (d_s - d_t), ()
+        change = expand(alpha_s * (v_s - v_t) / 2, z) * (d_s - d_t)
+        return torch.where(expand(edge, z).bool(), euler, euler + change), ()
 
     def _raise(self, process: Process, z: Tensor, t: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         alpha_t, sigma_t = process.alpha_sigma(t)

@@ -86,6 +86,12 @@ class Preview:
     steps: int = 8
     size: int = 160
 
+    def __post_init__(self) -> None:
+        if self.every < 0 or self.steps < 1 or self.size < 1:
+            raise ValueError(
+                f"[preview] every = {self.every}, steps = {self.steps}, size = {self.size}: need >= 0, 1, 1"
+            )
+
     def sheet(self, photographs: list[Path], tasks: Mapping[str, Degrade], folder: Path) -> Sheet | None:
         """One held-out photograph per task, spread over the list; None without photographs or a number of steps."""
         if not (self.every and photographs):

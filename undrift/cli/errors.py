@@ -1,0 +1,27 @@
+"""An exception as one line for a person."""
+
+import os
+
+__all__ = ["expected", "one_line"]
+
+_EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
+
+
+def expected(error: BaseException) -> bool:
+    """Whether the error tells of the input or the machine, and not of a defect in undrift."""
+    return isinstance(error, _EXPECTED) or _out_of_memory(error)
+
+
+def one_line(error: BaseException) -> str:
+    if _out_of_memory(error):
+        return "out of memory: give a smaller --tile, or smaller photographs"
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return f"{os.fspath(error.filename)}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Also of torch, without importing it: on a GPU its own class, on the CPU a RuntimeError."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

@@ -1,0 +1,49 @@
+"""undrift restore IN... -o OUT: photographs of any size and kind, restored."""
+
+import argparse
+from collections.abc import Sequence
+
+from .arguments import add_machine, add_sampling, whole
+
+__all__ = ["add", "run"]
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="IN", help="photographs, or folders of them")
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="OUT", help="a folder; for a single photograph also a file name"
+    )
+    add_sampling(parser)
+    parser.add_argument(
+        "--samples", metavar="K", type=whole(1), default=1, help="draw K, write their mean and spread (1)"
+    )
+    add_machine(parser)
+    parser.epilog = "Existing files in OUT are replaced; input files never are."
+
+
+def run(
+    *,
+    inputs: Sequence[str],
+    out: str,
+    model: str,
+    steps: int,
+    solver: str,
+    seed: int,
+    tile: int,
+    samples: int,
+    device: str,
+    threads: int,
+) -> int:
+    from ..registry import check_keys
+    from ..restoration import PRESETS
+    from .batch import each
+    from .model import open_model
+    from .outputs import assign, prepare, target
+    from .restorer import Restorer
+
+    check_keys([solver], PRESETS, "solver")
+    folder, name = target(inputs, out)
+    restorer = Restorer(model, *open_model(model, device, threads), steps, solver, seed, samples, tile)
+    jobs = assign(inputs, folder, lambda below: restorer.names(below.with_name(name) if name else below))
+    prepare(jobs)
+    return each(jobs, restorer, f"restored into {folder}", restorer.progress(jobs))

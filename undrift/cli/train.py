@@ -1,0 +1,39 @@
+"""undrift train RECIPE [key=value ...]: train, or go on with what OUT holds."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["add", "run"]
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a file, or the name of one in recipes/")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="e.g. training.minutes=10 data.batch=8")
+    parser.add_argument("-o", "--out", metavar="DIR", help="folder of the run (runs/RECIPE)")
+    parser.epilog = "The same command goes on where the last one stopped; Ctrl-C stops after the step at hand, saved."
+
+
+def run(*, recipe: str, settings: Sequence[str], out: str | None) -> int:
+    import shlex
+
+    from ..training.checkpoint import read_card
+    from ..training.run import train
+    from .recipes import find_recipe
+
+    path = find_recipe(recipe)
+    folder = Path(out) if out else Path("runs", path.stem)
+    print(f"training {path} in {folder}", flush=True)
+    result = train(path, folder, settings)
+    facts = read_card(result.model)["training"]
+    size = sum(file.stat().st_size for file in result.model.iterdir()) / 2**20
+    print(
+        f"{result.model}: {result.step:,} steps in {result.seconds / 60:.1f} minutes, "
+        f"{facts['parameters']:,} parameters, {size:.1f} MiB"
+    )
+    if result.finished:
+        print(f"restore with it: undrift restore PHOTO -o OUT --model {shlex.quote(str(result.model))}")
+        return 0
+    again = shlex.join(["undrift", "train", recipe, "--out", str(folder), *settings])
+    print(f"stopped and saved; the same command goes on: {again}")
+    return 130

@@ -1,0 +1,66 @@
+"""Large images: the estimate of z_0, not the picture, is computed in overlapping tiles and blended.
+
+State, noise and solver stay global, so that every tile sees the same noise field and no seam can form.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Denoise
+
+__all__ = ["tiled"]
+
+ALIGN = 16  # tile origins: the block grid of JPEG (with halved chroma) and the stride of the networks
+
+
+def tiled(denoise: Denoise, size: int = 512, overlap: int = 64) -> Denoise:
+    """`denoise`, evaluated on tiles of `size` x `size` pixels that overlap by `overlap`, with linear blending.
+
+    Conditions with the spatial size of z are cut along with it. Images that fit in one tile pass through. Memory is
+    bounded by the state and one tile. Raises ValueError unless 16 <= overlap <= size / 2.
+    """
+    if not ALIGN <= overlap <= size // 2:
+        raise ValueError(f"tiles of {size} overlapping by {overlap}: need {ALIGN} <= overlap <= half of size")
+    stride = (size - overlap) // ALIGN * ALIGN
+
+    def estimate(z: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        height, width = z.shape[-2:]
+        if height <= size and width <= size:
+            return denoise(z, t, **cond)
+        total = torch.zeros_like(z)
+        weights = z.new_zeros(height, width)
+        for rows in _spans(height, size, stride):
+            for columns in _spans(width, size, stride):
+                part = (..., rows, columns)
+                cut = {k: v[part] if _spatial(v, z) else v for k, v in cond.items()}
+                window = _ramp(rows, height, overlap, z)[:, None] * _ramp(columns, width, overlap, z)
+                total[part] += denoise(z[part], t, **cut) * window
+                weights[part] += window
+        return total.div_(weights)
+
+    return estimate
+
+
+def _spans(length: int, size: int, stride: int) -> Iterator[slice]:
+    """Slices of at most `size` that cover `length`, their starts multiples of the stride."""
+    start = 0
+    while start + size < length:
+        yield slice(start, start + size)
+        start += stride
+    yield slice(start, length)
+
+
+def _ramp(span: slice, length: int, overlap: int, like: Tensor) -> Tensor:
+    """Weights along one side: rising over `overlap` from an inner border, 1 inside and at the image's border."""
+    count = span.stop - span.start
+    position = torch.arange(count, device=like.device, dtype=like.dtype) + 0.5
+    rise = position / overlap if span.start > 0 else torch.ones_like(position)
+    fall = (count - position) / overlap if span.stop < length else torch.ones_like(position)
+    return torch.minimum(rise, fall).clamp(max=1.0)
+
+
+def _spatial(value: Any, z: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.ndim == z.ndim and value.shape[-2:] == z.shape[-2:]

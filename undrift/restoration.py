@@ -1,0 +1,143 @@
+"""Restore photographs with a mean-reverting model: the settings that a practitioner chooses, and one call.
+
+    denoiser, space = undrift.load("universal")
+    restored = restore(denoiser, space, degraded)            # (3, H, W) in [0, 1], any size
+
+`steps` are network evaluations for every solver. `PRESETS` names the usual solvers; any other `Solver` will do.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from . import times
+from .denoiser import Denoiser
+from .guidance import tiled
+from .noise import PerSample
+from .process import Process
+from .sample import sample
+from .solvers import Ancestral, EulerMaruyama, Exponential, Heun, Solver
+from .space import Space
+
+__all__ = ["PRESETS", "Preset", "Restored", "restore"]
+
+
+def _in_lambda(process: Process, steps: int) -> Tensor:
+    """Uniform lambda down to where a last jump costs nothing, the later the more steps there are."""
+    return times.uniform_lambda(process, steps, end=_end(process, steps))
+
+
+def _end(process: Process, steps: int) -> float | None:
+    ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
+    low, high = process.half_log_snr(ends).tolist()
+    end = low + 0.55 * (high - low) * (1 - 1 / (steps + 1))
+    return end if low < end < high else None
+
+
+def _halved(process: Process, evaluations: int) -> Tensor:
+    """Two evaluations per step, one in the last."""
+    return _in_lambda(process, (evaluations + 1) // 2)
+
+
+@final
+@dataclass(frozen=True)
+class Preset:
+    """A solver with the grid that suits it; `grid(process, evaluations) -> times`."""
+
+    solver: Solver
+    grid: Callable[[Process, int], Tensor] = _in_lambda
+    about: str = ""
+
+
+PRESETS: dict[str, Preset] = {
+    "ode-1": Preset(Exponential(1), about="DDIM = MR Sampler-ODE-1"),
+    "ode-2": Preset(Exponential(2), about="MR Sampler-ODE-2, data prediction"),
+    "ode-2c": Preset(Exponential(2, corrector=True), about="ode-2 with the free corrector, order 3"),
+    "ode-3": Preset(Exponential(3), about="MR Sampler-ODE-3 with the exact third-order weight"),
+    "sde-1": Preset(Exponential(1, tau=1.0), about="MR Sampler-SDE-1"),
+    "sde-2": Preset(Exponential(2, tau=1.0), about="MR Sampler-SDE-2, data prediction"),
+    "posterior": Preset(Ancestral(), times.uniform, "IR-SDE's posterior sampling, correctly strided"),
+    "euler": Preset(EulerMaruyama(), times.uniform, "Euler-Maruyama on the reverse SDE"),
+    "heun": Preset(Heun(), _halved, "Heun's method, two evaluations per step"),
+}
+
+
+@final
+@dataclass(frozen=True)
+class Restored:
+    """What came back.
+
+    Arguments:
+        image: (3, H, W) in [0, 1]; the mean where several samples were drawn.
+        spread: (1, H, W), the standard deviation over the samples, root mean square over channels; None for one.
+        evaluations: network evaluations per sample.
+        seconds: wall-clock time of all samples.
+    """
+
+    image: Tensor
+    spread: Tensor | None
+    evaluations: int
+    seconds: float
+
+
+def restore(
+    denoiser: Denoiser,
+    space: Space,
+    y: Tensor,
+    *,
+    steps: int = 8,
+    solver: str = "ode-2",
+    seed: int = 0,
+    samples: int = 1,
+    tile: int = 512,
+    overlap: int = 64,
+) -> Restored:
+    """Restore one degraded photograph y (3, H, W) in [0, 1], of any size.
+
+    Arguments:
+        steps: network evaluations, at least 1.
+        solver: a name in `PRESETS`.
+        seed: of the first sample; sample k has seed + k.
+        samples: how many to draw; their mean is nearest to the truth, each single one is sharper.
+        tile, overlap: images larger than `tile` are estimated in tiles, with one noise field and no seams.
+
+    Raises ValueError for values outside these ranges.
+    """
+    if solver not in PRESETS:
+        raise ValueError(f"solver {solver!r}: choose one of {', '.join(PRESETS)}")
+    if samples < 1:
+        raise ValueError(f"samples = {samples}: need at least 1")
+    if y.ndim != 3 or y.shape[0] != 3:
+        raise ValueError(f"image of shape {tuple(y.shape)}: need (3, H, W), values in [0, 1]")
+    preset, process = PRESETS[solver], denoiser.process
+    grid = preset.grid(process, steps)
+    counted = _Counted(tiled(denoiser, tile, overlap))
+    device = next(denoiser.parameters()).device
+    observed = y[None].to(device)
+    began = time.perf_counter()
+    mean, square = torch.zeros_like(observed), torch.zeros_like(observed)
+    for k in range(samples):
+        x = sample(
+            counted, process, space, shape=observed.shape, times=grid, solver=preset.solver,
+            noise=PerSample([seed + k]), y=observed, image=observed,
+        )  # fmt: skip
+        change = x - mean  # Welford: no sample set is ever held
+        mean += change / (k + 1)
+        square += change * (x - mean)
+    spread = (square[0] / (samples - 1)).mean(0, keepdim=True).sqrt().cpu() if samples > 1 else None
+    return Restored(mean[0].cpu(), spread, counted.calls // samples, time.perf_counter() - began)
+
+
+class _Counted:
+    """A denoiser that counts its evaluations."""
+
+    def __init__(self, denoise: Callable[..., Tensor]) -> None:
+        self.denoise, self.calls = denoise, 0
+
+    def __call__(self, z: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        self.calls += 1
+        return self.denoise(z, t, **cond)
