@@ -63,7 +63,7 @@ def diffusers_loop() -> Callable[[], None]:
 def azula_loop() -> Callable[[], None]:
     from azula.denoise import Denoiser, DiracPosterior
     from azula.noise import VPSchedule
-    from azula.sample import ABSampler
+    from azula.sample import xEABSampler
 
     estimate, z = torch.randn(SHAPE), torch.randn(SHAPE)
 
@@ -75,7 +75,7 @@ def azula_loop() -> Callable[[], None]:
         def forward(self, x_t: torch.Tensor, t: torch.Tensor, **_: object) -> DiracPosterior:
             return DiracPosterior(mean=estimate)
 
-    sampler = ABSampler(Stored(), steps=STEPS, order=2, silent=True)
+    sampler = xEABSampler(Stored(), steps=STEPS, order=2, silent=True)
 
     def run() -> None:
         sampler(z)

@@ -166,11 +166,11 @@ class Mixture:
         """
         x, width = self._cells(times[0], cells)
         mass = self.cdf(torch.cat([x - width / 2, x[-1:] + width / 2]), times[0]).diff()
+        eps = torch.zeros(cells + 1, 1, dtype=torch.float64)
+        eps[-1] = 1
         for t, s in pairwise(times):
-            quiet, loud = (
-                solver.step(self.denoise, self.process, x[:, None], t, s, solver.init(), noise)[0][:, 0]
-                for noise in (lambda like, t, s: torch.zeros_like(like), lambda like, t, s: torch.ones_like(like))
-            )
+            z = torch.cat([x, x[:1]])[:, None]
+            quiet, loud = solver.step(self.denoise, self.process, z, t, s, solver.init(), lambda *_: eps)[0][:, 0].split(cells)
             std = float(loud[0] - quiet[0])
             x, width = self._cells(s, cells)
             mass = torch.exp(-0.5 * ((x[:, None] - quiet) / std) ** 2) @ mass * (width / std / math.sqrt(2 * math.pi))

@@ -89,46 +89,42 @@ class Brownian:
     def __call__(self, like: Tensor, t: Tensor, s: Tensor) -> Tensor:
         _one_each(self.seeds, like)
         if float(t) == float(s):  # the prior: a draw of its own, keyed by node 0
-            return torch.stack([self._node(seed, 0, like) for seed in self.seeds]).to(like)
+            return self._nodes(0, like).to(like)
         span = abs(self._clock(float(s)) - self._clock(float(t)))
         # Where the clock stands still the path does too: 0 / tiny, and the solver's coefficient is 0 as well.
         return ((self._path(s, like) - self._path(t, like)) / math.sqrt(max(span, sys.float_info.min))).to(like)
 
     def _path(self, t: Tensor, like: Tensor) -> Tensor:
-        """W at time t, (B, ...), float64."""
+        """W at time t, (B, ...), float64: down the tree, between the known ends of each interval."""
         time = min(max(float(t), self.t_min), self.t_max)
-        return torch.stack([self._sample_path(seed, time, like) for seed in self.seeds])
-
-    def _sample_path(self, seed: int, time: float, like: Tensor) -> Tensor:
         a, b = self.t_min, self.t_max
-        w_a = torch.zeros(like.shape[1:], dtype=torch.float64)
-        w_b = self._node(seed, 1, like) * math.sqrt(abs(self._clock(b) - self._clock(a)))
+        c_a, c_b = self._clock(a), self._clock(b)
+        w_b = self._nodes(1, like) * math.sqrt(abs(c_b - c_a))
+        w_a = torch.zeros_like(w_b)
         node = 2
         for _ in range(self.depth):
             m = (a + b) / 2
-            c_a, c_m, c_b = self._clock(a), self._clock(m), self._clock(b)
+            c_m = self._clock(m)
             weight = (c_m - c_a) / (c_b - c_a) if c_a != c_b else 0.5
             spread = math.sqrt(max(weight * (c_b - c_m) * math.copysign(1.0, c_b - c_a), 0.0))
-            w_m = torch.lerp(w_a, w_b, weight) + spread * self._node(seed, node, like)
+            w_m = torch.lerp(w_a, w_b, weight) + spread * self._nodes(node, like)
             if time == m:
                 return w_m
             if time < m:
-                b, w_b, node = m, w_m, 2 * node
+                b, c_b, w_b, node = m, c_m, w_m, 2 * node
             else:
-                a, w_a, node = m, w_m, 2 * node + 1
-        c_a, c_t, c_b = self._clock(a), self._clock(time), self._clock(b)
-        return torch.lerp(w_a, w_b, (c_t - c_a) / (c_b - c_a) if c_a != c_b else 0.5)
+                a, c_a, w_a, node = m, c_m, w_m, 2 * node + 1
+        return torch.lerp(w_a, w_b, (self._clock(time) - c_a) / (c_b - c_a) if c_a != c_b else 0.5)
 
     def _clock(self, t: float) -> float:
         time = min(max(t, self.t_min), self.t_max)
         return float(self.clock(torch.tensor(time, dtype=torch.float64)))
 
-    @staticmethod
-    def _node(seed: int, node: int, like: Tensor) -> Tensor:
-        # A 64-bit mix of (seed, node), after SplitMix64: neighbouring keys give unrelated generators.
-        key = (seed * 0x9E3779B97F4A7C15 + node * 0xD1B54A32D192ED03) & (2**64 - 1)
-        key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-        return torch.randn(like.shape[1:], generator=_seeded((key ^ (key >> 31)) >> 1), dtype=torch.float64)
+    def _nodes(self, node: int, like: Tensor) -> Tensor:
+        """The standard normals of one node, (B, ...), float64."""
+        return torch.stack(
+            [torch.randn(like.shape[1:], generator=_keyed(seed, node), dtype=torch.float64) for seed in self.seeds]
+        )
 
 
 @final
@@ -152,6 +148,13 @@ class Replay:
 
 def _seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def _keyed(seed: int, node: int) -> torch.Generator:
+    # A 64-bit mix of (seed, node), after SplitMix64: neighbouring keys give unrelated generators.
+    key = (seed * 0x9E3779B97F4A7C15 + node * 0xD1B54A32D192ED03) & (2**64 - 1)
+    key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    return _seeded((key ^ (key >> 31)) >> 1)
 
 
 def _one_each(seeds: tuple[int, ...], like: Tensor) -> None:

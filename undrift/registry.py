@@ -47,7 +47,7 @@ CLASSES: dict[str, dict[str, type]] = {
         "uniform_lambda": methods.UniformLambda,
         "log_normal": methods.LogNormal,
     },
-    "weighting": {"plain": methods.Plain, "raw": methods.Raw, "balanced": methods.Balanced},
+    "weighting": {"plain": methods.Plain, "raw": methods.Raw, "norm": methods.Norm, "balanced": methods.Balanced},
     "average": {"exponential": average.Exponential, "power": average.Power},
     "optimizer": {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD},
     "solver": {

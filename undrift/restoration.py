@@ -109,6 +109,8 @@ def restore(
     """
     if solver not in PRESETS:
         raise ValueError(f"solver {solver!r}: choose one of {', '.join(PRESETS)}")
+    if steps < 1:
+        raise ValueError(f"steps = {steps}: need a whole number of network evaluations, at least 1")
     if samples < 1:
         raise ValueError(f"samples = {samples}: need at least 1")
     if y.ndim != 3 or y.shape[0] != 3:

@@ -4,7 +4,7 @@ Every grid starts at `process.t_max` and ends at `process.t_clean`, where sigma 
 denoiser's own estimate, with no branch in anybody's code. Where a path never reaches sigma = 0 it ends at `t_min`.
 """
 
-import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -26,14 +26,9 @@ def uniform_lambda(process: Process, steps: int, end: float | None = None) -> Te
 
     `end` (half log-SNR; default: its value at t_min) says how clean the last network input is. For few steps it
     matters more than the rule in between and grows with N. ValueError unless it lies in the range of lambda.
+    A process whose data are its t_min has no such last step: N steps lead to `end` = t_min itself.
     """
-    low, high = _lambda_range(process)
-    if end is not None and not low < end <= high:
-        raise ValueError(
-            f"uniform_lambda end = {end}: the half log-SNR of this process lies in ({low:.3f}, {high:.3f}]"
-        )
-    lam = torch.linspace(low, high if end is None else end, _positive(steps), dtype=torch.float64)
-    return _from_lambda(process, lam)
+    return _spaced(process, steps, end, lambda lam: lam, lambda lam: lam)
 
 
 def karras(process: Process, steps: int, rho: float = 7.0, end: float | None = None) -> Tensor:
@@ -41,10 +36,7 @@ def karras(process: Process, steps: int, rho: float = 7.0, end: float | None = N
 
     `end` as in `uniform_lambda`. rho -> infinity is uniform lambda.
     """
-    low, high = _lambda_range(process)
-    first, last = (math.exp(-lam / rho) for lam in (low, high if end is None else end))
-    root = torch.linspace(first, last, _positive(steps), dtype=torch.float64)
-    return _from_lambda(process, -rho * root.log())
+    return _spaced(process, steps, end, lambda lam: torch.exp(-lam / rho), lambda root: -rho * root.log())
 
 
 def trailing(process: Process, steps: int) -> Tensor:
@@ -66,18 +58,26 @@ def _positive(steps: int) -> int:
     return steps
 
 
-def _lambda_range(process: Process) -> tuple[float, float]:
-    ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
-    low, high = process.half_log_snr(ends).tolist()
+def _spaced(
+    process: Process,
+    steps: int,
+    end: float | None,
+    warp: Callable[[Tensor], Tensor],
+    unwarp: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Times uniform in warp(lambda)."""
+    low, high = process.half_log_snr(torch.tensor([process.t_max, process.t_min], dtype=torch.float64)).tolist()
     # Pure noise, alpha = 0, lies at lambda = -infinity: start there, but space the grid from where the image
     # is 1/150 of the noise.
-    return max(low, -5.0) if low == -torch.inf else low, high
-
-
-def _from_lambda(process: Process, lam: Tensor) -> Tensor:
-    times = process.time(lam)
+    low = -5.0 if low == -torch.inf else low
+    if end is not None and not low < end <= high:
+        raise ValueError(f"grid end = {end}: the half log-SNR of this process lies in ({low:.3f}, {high:.3f}]")
+    last = high if end is None else end
+    jump = last < high or process.t_clean < process.t_min
+    first, final = warp(torch.tensor([low, last], dtype=torch.float64)).tolist()
+    times = process.time(unwarp(torch.linspace(first, final, _positive(steps) + (not jump), dtype=torch.float64)))
     times[0] = process.t_max
-    return _ending_clean(times, process)
+    return _ending_clean(times, process) if jump else times
 
 
 def _ending_clean(times: Tensor, process: Process) -> Tensor:

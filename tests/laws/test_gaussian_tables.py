@@ -60,7 +60,7 @@ def test_noise_extrapolation_collapses_at_few_steps(solver, printed):
     top = float(OFFICIAL.half_log_snr(f64(0.0)))
     assert top == pytest.approx(6.1114, abs=1e-4)
     found = [gaussian_law(OFFICIAL, uniform_lambda(OFFICIAL, n, top), solver, MEAN, STD)[1] for n in (5, 10, 20)]
-    assert found == pytest.approx(printed, rel=0.011)
+    assert found == pytest.approx(printed, rel=0.015)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_why_it_collapses(steps, h, eps, noise, gain, pull, calm):
     times = uniform_lambda(OFFICIAL, steps, float(OFFICIAL.half_log_snr(f64(0.0))))
     by_noise, by_data = (Exponential(1, 1.0, form).table(OFFICIAL, times) for form in ("noise", "data"))
     found = (by_noise.weights.abs().max(), by_noise.noise.max(), by_noise.carry.max(), by_data.weights.max(), by_data.noise.max())
-    assert [float(value) for value in found] == pytest.approx([eps, noise, gain, pull, calm], rel=0.025)
+    assert [float(value) for value in found] == pytest.approx([eps, noise, gain, pull, calm], rel=0.035)
     assert float(OFFICIAL.half_log_snr(times).diff().mean()) == pytest.approx(h, abs=6e-4)
 
 

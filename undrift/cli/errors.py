@@ -22,6 +22,8 @@ def one_line(error: BaseException) -> str:
 
 def _out_of_memory(error: BaseException) -> bool:
     """Also of torch, without importing it: on a GPU its own class, on the CPU a RuntimeError."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
     )

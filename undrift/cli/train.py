@@ -15,6 +15,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(*, recipe: str, settings: Sequence[str], out: str | None) -> int:
+    import os
     import shlex
 
     from ..training.checkpoint import read_card
@@ -25,6 +26,8 @@ def run(*, recipe: str, settings: Sequence[str], out: str | None) -> int:
     folder = Path(out) if out else Path("runs", path.stem)
     print(f"training {path} in {folder}", flush=True)
     result = train(path, folder, settings)
+    if int(os.environ.get("RANK", "0")):  # one of several processes speaks
+        return 0
     facts = read_card(result.model)["training"]
     size = sum(file.stat().st_size for file in result.model.iterdir()) / 2**20
     print(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..denoiser import Denoise
 
-__all__ = ["tiled"]
+__all__ = ["covered", "tiled"]
 
 ALIGN = 16  # tile origins: the block grid of JPEG (with halved chroma) and the stride of the networks
 
@@ -19,12 +19,12 @@ ALIGN = 16  # tile origins: the block grid of JPEG (with halved chroma) and the 
 def tiled(denoise: Denoise, size: int = 512, overlap: int = 64) -> Denoise:
     """`denoise`, evaluated on tiles of `size` x `size` pixels that overlap by `overlap`, with linear blending.
 
-    Conditions with the spatial size of z are cut along with it. Images that fit in one tile pass through. Memory is
-    bounded by the state and one tile. Raises ValueError unless 16 <= overlap <= size / 2.
+    The outer quarter of the overlap, where a network sees its own padding, has weight 0: a denoiser that looks no
+    further than that gives the same with and without tiles. Conditions with the spatial size of z are cut along
+    with it. Images that fit in one tile pass through. Memory is bounded by the state and one tile.
+    Raises ValueError unless 16 <= overlap <= size / 2.
     """
-    if not ALIGN <= overlap <= size // 2:
-        raise ValueError(f"tiles of {size} overlapping by {overlap}: need {ALIGN} <= overlap <= half of size")
-    stride = (size - overlap) // ALIGN * ALIGN
+    stride = _stride(size, overlap)
 
     def estimate(z: Tensor, t: Tensor, **cond: Any) -> Tensor:
         height, width = z.shape[-2:]
@@ -44,6 +44,19 @@ def tiled(denoise: Denoise, size: int = 512, overlap: int = 64) -> Denoise:
     return estimate
 
 
+def covered(height: int, width: int, size: int = 512, overlap: int = 64) -> int:
+    """Pixels in all tiles of an image, overlaps counted as often as they are seen: the work of one estimate."""
+    stride = _stride(size, overlap)
+    down, across = (sum(int(s.stop - s.start) for s in _spans(side, size, stride)) for side in (height, width))
+    return down * across
+
+
+def _stride(size: int, overlap: int) -> int:
+    if not ALIGN <= overlap <= size // 2:
+        raise ValueError(f"tiles of {size} overlapping by {overlap}: need {ALIGN} <= overlap <= half of size")
+    return (size - overlap) // ALIGN * ALIGN
+
+
 def _spans(length: int, size: int, stride: int) -> Iterator[slice]:
     """Slices of at most `size` that cover `length`, their starts multiples of the stride."""
     start = 0
@@ -54,12 +67,13 @@ def _spans(length: int, size: int, stride: int) -> Iterator[slice]:
 
 
 def _ramp(span: slice, length: int, overlap: int, like: Tensor) -> Tensor:
-    """Weights along one side: rising over `overlap` from an inner border, 1 inside and at the image's border."""
-    count = span.stop - span.start
-    position = torch.arange(count, device=like.device, dtype=like.dtype) + 0.5
-    rise = position / overlap if span.start > 0 else torch.ones_like(position)
-    fall = (count - position) / overlap if span.stop < length else torch.ones_like(position)
-    return torch.minimum(rise, fall).clamp(max=1.0)
+    """Weights along one side: 0, then rising, then 1 from an inner border on; 1 up to the image's border."""
+    count, margin = span.stop - span.start, overlap // 4
+    position = torch.arange(count, device=like.device, dtype=like.dtype) + 0.5 - margin
+    one, width = torch.ones_like(position), overlap - 2 * margin
+    rise = position / width if span.start > 0 else one
+    fall = (count - 2 * margin - position) / width if span.stop < length else one
+    return torch.minimum(rise, fall).clamp(0, 1)
 
 
 def _spatial(value: Any, z: Tensor) -> bool:

@@ -3,13 +3,14 @@
 from .base import Method
 from .density import Density, LogNormal, UniformLambda, UniformTime
 from .score_matching import ScoreMatching
-from .weighting import Balanced, Plain, Raw, Weighting
+from .weighting import Balanced, Norm, Plain, Raw, Weighting
 
 __all__ = [
     "Balanced",
     "Density",
     "LogNormal",
     "Method",
+    "Norm",
     "Plain",
     "Raw",
     "ScoreMatching",

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..prediction import Prediction
 from ..tensor import expand
 
-__all__ = ["Balanced", "Plain", "Raw", "Weighting"]
+__all__ = ["Balanced", "Norm", "Plain", "Raw", "Weighting"]
 
 
 class Weighting(ABC):
@@ -66,3 +66,26 @@ class Balanced(Weighting):
 
     def __call__(self, error: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return (error + self.floor).log()
+
+
+@final
+@dataclass(frozen=True)
+class Norm(Weighting):
+    r"""sqrt(error + floor): the norm of a sample's error, not its square.
+
+    Every sample pulls the output with the same strength, whatever its task and noise level; squares are led by the
+    largest errors, logarithms by the smallest. The minimum is the spatial median of the posterior, which for many
+    pixels lies close to its mean.
+
+    Arguments:
+        floor: squared error that smooths the norm at 0.
+    """
+
+    floor: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if not self.floor > 0:
+            raise ValueError(f"Norm floor = {self.floor}: need a positive squared error, e.g. 1e-6")
+
+    def __call__(self, error: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return (error + self.floor).sqrt()

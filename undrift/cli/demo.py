@@ -1,0 +1,52 @@
+"""undrift demo: the ten tasks on the bundled photographs, and the correctly strided posterior sampler beside us."""
+
+import argparse
+from pathlib import Path
+
+from .arguments import add_machine, whole
+
+__all__ = ["add", "run"]
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--out", metavar="DIR", default="undrift-demo", help="where to write (undrift-demo)")
+    parser.add_argument("--model", metavar="NAME", default="universal", help="a bundled model or a folder (universal)")
+    parser.add_argument("--steps", metavar="N", type=whole(1), default=8, help="network evaluations (8)")
+    parser.add_argument("--solver", metavar="NAME", default="ode-2", help="see `undrift info` for all (ode-2)")
+    parser.add_argument("--seed", metavar="N", type=whole(0), default=0, help="of degradations and noise (0)")
+    parser.add_argument("--size", metavar="PX", type=whole(32, 256), default=192, help="side of the photographs (192)")
+    parser.add_argument(
+        "--baseline-steps",
+        metavar="N",
+        type=whole(0),
+        default=100,
+        help="evaluations of the posterior sampler to compare with, 0 for none (100)",
+    )
+    add_machine(parser)
+
+
+def run(
+    *,
+    out: str,
+    model: str,
+    steps: int,
+    solver: str,
+    seed: int,
+    size: int,
+    baseline_steps: int,
+    device: str,
+    threads: int,
+) -> int:
+    from ..evaluation import Setting, scenes
+    from .demonstration import Demonstration
+    from .folder import writable
+    from .model import open_model
+
+    settings = [Setting(solver, steps)] + ([Setting("posterior", baseline_steps)] if baseline_steps else [])
+    denoiser, space = open_model(model, device, threads)
+    folder = writable(Path(out))
+    demonstration = Demonstration.of(denoiser, space, scenes(size, seed), settings, seed)
+    print(demonstration.text())
+    for path in demonstration.write(folder, model):
+        print(path)
+    return 0

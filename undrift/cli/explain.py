@@ -1,0 +1,131 @@
+"""A model, a recipe or a process in words and numbers; `find` tells which of them a name means."""
+
+import inspect
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from .. import __version__, registry
+from ..degradations import TASKS
+from ..process import Process
+from ..restoration import PRESETS
+from ..training import checkpoint, recipe
+from .explain_recipe import explain_recipe
+from .recipes import find_recipe, known_recipes
+from .text import described, rows, table, times_of
+
+__all__ = ["Subject", "explain", "find", "installation", "process_of"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What somebody asks about: exactly one of these.
+
+    Arguments:
+        model: a folder or bundled name, that loads.
+        recipe: a TOML file.
+        process: a name of the registry.
+    """
+
+    model: str = ""
+    recipe: Path | None = None
+    process: str = ""
+
+
+def find(what: str) -> Subject:
+    """A model, the model of a run, a recipe or a process; else ValueError or FileNotFoundError, in one line."""
+    path = Path(what)
+    if path.is_dir():
+        run = path / "model"
+        return Subject(model=str(run if run.is_dir() and not (path / checkpoint.MODEL).is_file() else path))
+    if what in checkpoint.bundled():
+        return Subject(model=what)
+    if path.suffix.lower() == ".toml" or what in known_recipes():
+        return Subject(recipe=find_recipe(what))
+    if what in registry.CLASSES["process"]:
+        return Subject(process=what)
+    if path.is_file():
+        checkpoint.read_card(path)  # says why it is no model
+    names = [*checkpoint.bundled(), *known_recipes(), *registry.CLASSES["process"]]
+    registry.check_keys([what], dict.fromkeys(names), "model, recipe or process")
+    raise AssertionError
+
+
+def process_of(subject: Subject) -> Process:
+    made: Process
+    if subject.recipe is not None:
+        tables = recipe.override(recipe.read(subject.recipe))
+        made = registry.build("process", tables["process"])
+    elif subject.process:
+        made = registry.build("process", {"name": subject.process})
+    else:
+        made = registry.build("process", checkpoint.read_card(subject.model)["process"])
+    return made
+
+
+def explain(subject: Subject) -> str:
+    if subject.recipe is not None:
+        return explain_recipe(subject.recipe)
+    return _process(subject.process) if subject.process else _model(subject.model)
+
+
+def installation() -> str:
+    """Versions, devices, and the names that the other commands understand."""
+    devices = ["cpu", *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count()))]
+    facts = {
+        "undrift": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "devices": ", ".join(devices),
+        "threads": str(torch.get_num_threads()),
+        "models": ", ".join(checkpoint.bundled()) or "none bundled",
+        "recipes": ", ".join(known_recipes()) or "none here",
+        "processes": ", ".join(registry.CLASSES["process"]),
+        "tasks": ", ".join(TASKS),
+    }
+    solvers = rows({f"  {name}": preset.about for name, preset in PRESETS.items()})
+    return f"{rows(facts)}\nsolvers\n{solvers}"
+
+
+def _process(name: str) -> str:
+    """Its equations, and the path at a few times, with default arguments."""
+    about = inspect.getdoc(registry.CLASSES["process"][name]) or ""
+    try:
+        made: Process = registry.build("process", {"name": name})
+    except ValueError:  # it has arguments without defaults
+        return f"{name}\n\n{about}"
+    times = torch.linspace(made.t_max, made.t_min, 9, dtype=torch.float64)
+    alpha, sigma = made.alpha_sigma(times)
+    columns = (times, alpha, sigma, alpha.log() - sigma.log())
+    body = [[f"{x:.6g}" for x in row] for row in zip(*(column.tolist() for column in columns), strict=True)]
+    path = table(["t", "alpha", "sigma", "lambda"], body)
+    return f"{name}\n\n{about}\n\nWith {described(registry.describe(made))}:\n\n{path}"
+
+
+def _model(name: str) -> str:
+    card = checkpoint.read_card(name)
+    denoiser, _ = checkpoint.load(name)
+    folder = checkpoint._folder(name)
+    weights = folder / checkpoint.WEIGHTS
+    with safe_open(weights, "pt") as file:
+        kinds = sorted({str(file.get_slice(key).get_dtype()) for key in file.keys()})  # noqa: SIM118
+    facts = {
+        "model": str(folder),
+        "network": described(card["network"]),
+        "parameters": f"{sum(p.numel() for p in denoiser.parameters()):,}",
+        "weights": f"{weights.stat().st_size / 2**20:.1f} MiB, {' '.join(kinds)}",
+        "process": described(card["process"]),
+        "times": times_of(denoiser.process),
+        "prediction": described(card["prediction"]),
+        "space": described(card["space"]),
+        "label": described(card["label"]),
+        "scale": json.dumps(card["scale"]),
+    }
+    training = card["training"] if isinstance(card["training"], dict) else {}
+    shown = {key: value for key, value in training.items() if key != "recipe" and not isinstance(value, dict | list)}
+    facts |= {f"trained: {json.dumps(key)[1:-1]}": json.dumps(value) for key, value in shown.items()}
+    return rows(facts)

@@ -1,0 +1,16 @@
+"""An output folder, found to be writable before hours of work go into it."""
+
+import tempfile
+from pathlib import Path
+
+__all__ = ["writable"]
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made where missing; OSError in one line where that, or writing to it, is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise OSError(f"cannot write to the folder {folder}: {error.strerror}") from None

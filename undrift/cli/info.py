@@ -1,0 +1,35 @@
+"""undrift info [WHAT]: what is installed, what a model is, what a recipe will do, which steps a run takes."""
+
+import argparse
+
+from .arguments import whole
+
+__all__ = ["add", "run"]
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "what", nargs="?", metavar="WHAT", help="a model, a recipe or a process; without it, what is installed"
+    )
+    parser.add_argument("--steps", metavar="N", type=whole(1), help="show every step of a run of N evaluations")
+    parser.add_argument("--solver", metavar="NAME", help="of that run (ode-2)")
+    parser.epilog = "For example: undrift info universal --steps 8 --solver ode-2"
+
+
+def run(*, what: str | None, steps: int | None, solver: str | None) -> int:
+    from . import explain
+    from .run_plan import run_plan
+
+    if what is None:
+        if steps or solver:
+            raise ValueError(
+                "--steps and --solver need a model, a recipe or a process: undrift info universal --steps 8"
+            )
+        print(explain.installation())
+        return 0
+    subject = explain.find(what)
+    if steps or solver:
+        print(run_plan(explain.process_of(subject), steps or 8, solver or "ode-2"))
+    else:
+        print(explain.explain(subject))
+    return 0
