@@ -170,7 +170,9 @@ class Mixture:
         eps[-1] = 1
         for t, s in pairwise(times):
             z = torch.cat([x, x[:1]])[:, None]
-            quiet, loud = solver.step(self.denoise, self.process, z, t, s, solver.init(), lambda *_: eps)[0][:, 0].split(cells)
+            quiet, loud = solver.step(self.denoise, self.process, z, t, s, solver.init(), lambda *_: eps)[0][
+                :, 0
+            ].split(cells)
             std = float(loud[0] - quiet[0])
             x, width = self._cells(s, cells)
             mass = torch.exp(-0.5 * ((x[:, None] - quiet) / std) ** 2) @ mass * (width / std / math.sqrt(2 * math.pi))
@@ -203,7 +205,12 @@ def gaussian(mean: float, std: float, process: Process) -> GaussianMixture:
 
 
 def gaussian_law(
-    process: Process, times: Tensor, solver: Solver, mean: float, std: float, denoise: Callable[..., Tensor] | None = None
+    process: Process,
+    times: Tensor,
+    solver: Solver,
+    mean: float,
+    std: float,
+    denoise: Callable[..., Tensor] | None = None,
 ) -> tuple[float, float]:
     """Mean and standard deviation of the last state for data N(mean, std^2), exactly.
 

@@ -73,10 +73,7 @@ def increments(noise, like, times, clock):
     """W(s) - W(t) of the path, with the normalisation undone."""
     clock = clock or (lambda t: t)
     return torch.stack(
-        [
-            noise(like, t, s) * (clock(s) - clock(t)).abs().sqrt()
-            for t, s in zip(times[:-1], times[1:], strict=True)
-        ]
+        [noise(like, t, s) * (clock(s) - clock(t)).abs().sqrt() for t, s in zip(times[:-1], times[1:], strict=True)]
     )
 
 
@@ -156,7 +153,9 @@ def test_solutions_along_one_path_converge(solver, clock):
     def end(steps):
         path = Brownian([5], 0.1, 0.9, clock, depth=8)  # the grids below meet its leaves
         grid = torch.linspace(0.9, 0.1, steps + 1, dtype=torch.float64)
-        return run(mix.denoise, process, z, grid, solver, lambda like, t, s: path(like.reshape(1, 64), t, s).reshape(64, 1))
+        return run(
+            mix.denoise, process, z, grid, solver, lambda like, t, s: path(like.reshape(1, 64), t, s).reshape(64, 1)
+        )
 
     truth = end(256)
     errors = [float((end(steps) - truth).square().mean().sqrt()) for steps in (16, 32, 64)]

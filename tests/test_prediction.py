@@ -164,7 +164,9 @@ def test_how_far_the_maximum_likelihood_optimum_is_from_the_noise(t, bias):
     process, mean, std = MeanReverting(), -0.3, 0.05
     alpha, sigma = (float(c) for c in process.alpha_sigma(f64(t)))
     skip, out = (float(c) for c in prediction.ml_noise(process).affine(f64(t), f64(alpha), f64(sigma)))
-    y = alpha * mean + math.hypot(alpha * std, sigma) * torch.randn(2, dtype=torch.float64)  # F is affine in y: two points
+    y = alpha * mean + math.hypot(alpha * std, sigma) * torch.randn(
+        2, dtype=torch.float64
+    )  # F is affine in y: two points
     eps = sigma * (y - alpha * mean) / ((alpha * std) ** 2 + sigma**2)
     F = ((y - sigma * eps) / alpha - skip * y) / out
     slope = float((F - eps).diff() / y.diff())

@@ -21,14 +21,16 @@ def uniform(process: Process, steps: int) -> Tensor:
     return _ending_clean(grid[:-1], process)
 
 
-def uniform_lambda(process: Process, steps: int, end: float | None = None) -> Tensor:
+def uniform_lambda(process: Process, steps: int, end: float | None = None, start: float | None = None) -> Tensor:
     """lambda uniform from its value at t_max to `end` in N - 1 steps, then one step to the data.
 
     `end` (half log-SNR; default: its value at t_min) says how clean the last network input is. For few steps it
-    matters more than the rule in between and grows with N. ValueError unless it lies in the range of lambda.
-    A process whose data are its t_min has no such last step: N steps lead to `end` = t_min itself.
+    matters more than the rule in between and grows with N. With `start`, the first step leads from t_max straight to
+    lambda = start: below it an image that is largely known from its observation cannot be told from noise, and steps
+    there only make the coarse content vary. ValueError unless both lie in the range of lambda.
+    A process whose data are its t_min has no last step of its own: N steps lead to `end` = t_min itself.
     """
-    return _spaced(process, steps, end, lambda lam: lam, lambda lam: lam)
+    return _spaced(process, steps, start, end, lambda lam: lam, lambda lam: lam)
 
 
 def karras(process: Process, steps: int, rho: float = 7.0, end: float | None = None) -> Tensor:
@@ -36,7 +38,7 @@ def karras(process: Process, steps: int, rho: float = 7.0, end: float | None = N
 
     `end` as in `uniform_lambda`. rho -> infinity is uniform lambda.
     """
-    return _spaced(process, steps, end, lambda lam: torch.exp(-lam / rho), lambda root: -rho * root.log())
+    return _spaced(process, steps, None, end, lambda lam: torch.exp(-lam / rho), lambda root: -rho * root.log())
 
 
 def trailing(process: Process, steps: int) -> Tensor:
@@ -61,23 +63,28 @@ def _positive(steps: int) -> int:
 def _spaced(
     process: Process,
     steps: int,
+    start: float | None,
     end: float | None,
     warp: Callable[[Tensor], Tensor],
     unwarp: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Times uniform in warp(lambda)."""
-    low, high = process.half_log_snr(torch.tensor([process.t_max, process.t_min], dtype=torch.float64)).tolist()
-    # Pure noise, alpha = 0, lies at lambda = -infinity: start there, but space the grid from where the image
-    # is 1/150 of the noise.
-    low = -5.0 if low == -torch.inf else low
-    if end is not None and not low < end <= high:
-        raise ValueError(f"grid end = {end}: the half log-SNR of this process lies in ({low:.3f}, {high:.3f}]")
+    """t_max, then times uniform in warp(lambda) from `start` (default: t_max itself) to `end`, then the data."""
+    noisy, high = process.half_log_snr(torch.tensor([process.t_max, process.t_min], dtype=torch.float64)).tolist()
+    # Pure noise, alpha = 0, lies at lambda = -infinity: space the grid from where the image is 1/150 of the noise.
+    low = -5.0 if noisy == -torch.inf else noisy
     last = high if end is None else end
-    jump = last < high or process.t_clean < process.t_min
-    first, final = warp(torch.tensor([low, last], dtype=torch.float64)).tolist()
-    times = process.time(unwarp(torch.linspace(first, final, _positive(steps) + (not jump), dtype=torch.float64)))
-    times[0] = process.t_max
-    return _ending_clean(times, process) if jump else times
+    if not low < last <= high:
+        raise ValueError(f"grid end = {last}: the half log-SNR of this process lies in ({low:.3f}, {high:.3f}]")
+    if start is not None and not low <= start <= last:
+        raise ValueError(f"grid start = {start}: need a half log-SNR from {low:.3f} to the end of the grid, {last:.3f}")
+    clean = last < high or process.t_clean < process.t_min
+    skipped = start is not None and _positive(steps) > 1
+    first, final = warp(torch.tensor([start if skipped else low, last], dtype=torch.float64)).tolist()
+    count = _positive(steps) + (not clean) - skipped
+    times = process.time(unwarp(torch.linspace(first, final, count, dtype=torch.float64)))
+    noise_end = torch.tensor([process.t_max], dtype=torch.float64)
+    times = torch.cat([noise_end, times if skipped else times[1:]])
+    return _ending_clean(times, process) if clean else times
 
 
 def _ending_clean(times: Tensor, process: Process) -> Tensor:

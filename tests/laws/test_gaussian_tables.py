@@ -76,7 +76,13 @@ def test_why_it_collapses(steps, h, eps, noise, gain, pull, calm):
     """The largest coefficients of a step, mr-sampler.md 2.8."""
     times = uniform_lambda(OFFICIAL, steps, float(OFFICIAL.half_log_snr(f64(0.0))))
     by_noise, by_data = (Exponential(1, 1.0, form).table(OFFICIAL, times) for form in ("noise", "data"))
-    found = (by_noise.weights.abs().max(), by_noise.noise.max(), by_noise.carry.max(), by_data.weights.max(), by_data.noise.max())
+    found = (
+        by_noise.weights.abs().max(),
+        by_noise.noise.max(),
+        by_noise.carry.max(),
+        by_data.weights.max(),
+        by_data.noise.max(),
+    )
     assert [float(value) for value in found] == pytest.approx([eps, noise, gain, pull, calm], rel=0.035)
     assert float(OFFICIAL.half_log_snr(times).diff().mean()) == pytest.approx(h, abs=6e-4)
 
@@ -127,7 +133,11 @@ def test_debiasing_a_maximum_likelihood_network(solver, steps, true, raw):
     times = grids.uniform(COSINE, steps)
     law = {
         name: gaussian_law(COSINE, times, solver, MEAN, STD, denoise)
-        for name, denoise in {"true": None, "raw": read_as(prediction.noise), "fixed": read_as(prediction.ml_noise(COSINE))}.items()
+        for name, denoise in {
+            "true": None,
+            "raw": read_as(prediction.noise),
+            "fixed": read_as(prediction.ml_noise(COSINE)),
+        }.items()
     }
     assert law["true"][1] == pytest.approx(true, rel=0.006)
     assert law["raw"][1] == pytest.approx(raw, rel=0.006)

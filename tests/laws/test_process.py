@@ -178,3 +178,12 @@ def test_the_mixture_keeps_its_moments_along_the_path(process):
     second = (WEIGHTS * (MEANS**2 + STDS**2)).sum() * mixture.scale**2
     for power, truth in ((0, 1.0), (1, alpha * first), (2, alpha**2 * second + sigma**2)):
         assert float(torch.trapezoid(density * z**power, z)) == pytest.approx(float(truth), rel=1e-9)
+
+
+@each
+def test_derivatives_do_not_depend_on_the_mode_of_the_caller(process):
+    t = inner_times(process, 3)
+    expected = torch.stack(process.drift_diffusion(t))
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert torch.equal(torch.stack(process.drift_diffusion(t + 0)), expected)

@@ -88,7 +88,9 @@ def test_it_is_a_variance_preserving_path_of_scale_lam(schedule):
 
 def test_between_indices_log_alpha_is_linear():
     alpha, _ = MeanReverting().alpha_sigma(f64([40.0, 40.25, 41.0]))
-    assert float(alpha[1].log()) == pytest.approx(0.75 * float(alpha[0].log()) + 0.25 * float(alpha[2].log()), rel=1e-14)
+    assert float(alpha[1].log()) == pytest.approx(
+        0.75 * float(alpha[0].log()) + 0.25 * float(alpha[2].log()), rel=1e-14
+    )
 
 
 def test_posterior_step_golden_coefficients():

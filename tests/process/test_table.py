@@ -34,6 +34,7 @@ def test_it_holds_the_schedule_of_ir_sde():
     process = MeanReverting()
     values = process.alpha_sigma(torch.arange(101, dtype=torch.float64))[0].log()
     table = Table(tuple(values.tolist()), scale=STATIONARY)
+    assert (table.t_clean, table.t_min, table.t_max) == (process.t_clean, process.t_min, process.t_max)
     t = torch.linspace(1, 100, 371, dtype=torch.float64)
     for found, expected in zip(table.alpha_sigma(t), process.alpha_sigma(t), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-11, atol=0)

@@ -37,9 +37,9 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `undrift argv...` (default: what this process was given); the exit code."""
     try:
-        return _command(list(sys.argv[1:] if argv is None else argv))
-    except SystemExit as stop:  # argparse, after --help and --version
-        return int(stop.code or 0)
+        code = _command(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -59,6 +59,13 @@ def _failed(message: str, code: int) -> int:
 
 
 def _command(argv: list[str]) -> int:
+    try:
+        return _dispatch(argv)
+    except SystemExit as stop:  # argparse, after --help and --version
+        return int(stop.code or 0)
+
+
+def _dispatch(argv: list[str]) -> int:
     overview = _overview()
     if not argv:
         overview.print_help()

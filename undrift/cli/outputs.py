@@ -5,13 +5,13 @@ the one that all inputs share. No input is ever overwritten.
 """
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from ..data import find_images
 from ..data.image import FORMATS
+from .folder import writable
 
 __all__ = ["Jobs", "assign", "prepare", "target"]
 
@@ -102,12 +102,7 @@ def prepare(jobs: Jobs) -> None:
         if file.is_dir():
             raise OSError(f"cannot write {file}: there is a folder of that name")
     for folder in dict.fromkeys(file.parent for file in _files(jobs)):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise OSError(f"cannot write to the folder {folder}: {error.strerror}") from None
+        writable(folder)
 
 
 def _files(jobs: Jobs) -> Iterator[Path]:

@@ -1,12 +1,13 @@
 """How good is a restorer: settings x tasks -> numbers, with everything they depend on written beside them.
 
-    for task, setting, found in evaluate(denoiser, space, Photographs("kodak24"), [DEGRADED, Setting("ode-2", 8)]):
-        print(task, setting, found.values["psnr"])
+    pairs = Photographs("kodak24", size=256)
+    for task in pairs.tasks:
+        print(task, assess(denoiser, space, pairs.pairs(task), Setting("ode-2", 8)).values["psnr"])
 
 No printing and no files here, except `Results`, which is what makes a long evaluation resumable.
 """
 
-from .measure import PROTOCOLS, Found, Measures, evaluate
+from .measure import PROTOCOLS, Found, Measures, assess
 from .results import Results, compare, fingerprint, machine, stamp
 from .scenes import PHOTOGRAPHS, Scene, scenes
 from .sets import Benchmark, PairSet, Photographs
@@ -24,8 +25,8 @@ __all__ = [
     "Results",
     "Scene",
     "Setting",
+    "assess",
     "compare",
-    "evaluate",
     "fingerprint",
     "machine",
     "restored",

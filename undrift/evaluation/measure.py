@@ -1,6 +1,6 @@
-"""Numbers: every setting on every task, one after the other, the pairs streaming through in batches.
+"""Numbers: one setting on the pairs of one task, which stream through in batches.
 
-Of a set, no more is held than the outputs of one setting and their references, in 8 bits, which the set distances need.
+Of the set, no more is held than the outputs and their references, in 8 bits, which the set distances need.
 """
 
 import time
@@ -17,10 +17,9 @@ from ..data import Pair, generator
 from ..denoiser import Denoiser
 from ..metrics.distribution import Extractor
 from ..space import Space
-from .sets import PairSet
 from .settings import Setting, restored
 
-__all__ = ["PROTOCOLS", "Found", "Measures", "evaluate"]
+__all__ = ["PROTOCOLS", "Found", "Measures", "assess"]
 
 LUMA = metrics.Protocol("y")
 PROTOCOLS: dict[str, str] = {
@@ -32,8 +31,8 @@ PROTOCOLS: dict[str, str] = {
     "swd": metrics.PROTOCOLS["swd"] + "; uint8, per task over all its photographs",
     "lpips": metrics.PROTOCOLS["lpips"],
     "fid": metrics.PROTOCOLS["fid"] + "; per task over all its photographs",
-    "brightness": "mean of the output / mean of the clean photograph, 1 is right",
-    "seconds": "wall-clock seconds per photograph of all its samples, without reading and measuring",
+    "brightness": "brightness, mean of the output / mean of the clean photograph, 1 is right",
+    "seconds": "seconds, wall-clock per photograph of all its samples, without reading and measuring",
 }
 
 
@@ -104,43 +103,27 @@ class Found:
     pair: Pair
 
 
-def evaluate(
-    denoiser: Denoiser,
-    space: Space,
-    pairs: PairSet,
-    settings: Sequence[Setting],
-    *,
-    measures: Measures | None = None,
-    done: Iterable[tuple[str, str]] = (),
-    batch: int = 8,
-    seed: int = 0,
-) -> Iterator[tuple[str, Setting, Found]]:
-    """Task by task and setting by setting, as soon as each is known.
-
-    Arguments:
-        done: (task, str(setting)) not to be measured again.
-        batch: photographs of equal size restored together; moves no number but the seconds.
-        seed: of the noise; sample k of photograph i draws from (seed, i, k), whatever the setting and task.
-    """
-    if batch < 1:
-        raise ValueError(f"batch = {batch}: need at least 1")
-    skipped = set(done)
-    for task in pairs.tasks:
-        for setting in settings:
-            if (task, str(setting)) not in skipped:
-                found = _assess(denoiser, space, pairs.pairs(task), setting, measures or Measures(), batch, seed)
-                yield task, setting, found
-
-
-def _assess(
+def assess(
     denoiser: Denoiser,
     space: Space,
     pairs: Iterable[Pair],
     setting: Setting,
-    measures: Measures,
-    batch: int,
-    seed: int,
+    *,
+    measures: Measures | None = None,
+    batch: int = 8,
+    seed: int = 0,
 ) -> Found:
+    """Restore all pairs of a task under one setting, and measure.
+
+    Arguments:
+        batch: photographs of equal size restored together; moves no number but the seconds.
+        seed: of the noise; sample k of photograph i draws from (seed, i, k), whatever the setting and task.
+
+    Raises ValueError without pairs, and for photographs too small to be measured.
+    """
+    if batch < 1:
+        raise ValueError(f"batch = {batch}: need at least 1")
+    measures = measures or Measures()
     values: dict[str, list[float]] = defaultdict(list)
     sets: tuple[list[Tensor], list[Tensor]] = ([], [])
     seconds, first = 0.0, None

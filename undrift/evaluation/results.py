@@ -1,7 +1,7 @@
 """results.json: numbers with their stamp, everything that they depend on. Numbers of unlike stamps never meet.
 
-    {"stamp": {"undrift", "torch", "model", "seed", "protocols", "data": {task: facts}},
-     "machine": {...}, "tasks": {task: {setting: {measure: value}}}}
+{"stamp": {"undrift", "torch", "model", "seed", "protocols", "data": {task: facts}},
+ "machine": {...}, "tasks": {task: {setting: {measure: value}}}}
 """
 
 import json
@@ -20,7 +20,7 @@ from .. import __version__
 from ..training.checkpoint import PARTS, WEIGHTS, read_card
 from ..training.files import write_json
 from .sets import PairSet
-from .settings import Setting
+from .settings import DEGRADED, Setting
 
 __all__ = ["Results", "compare", "fingerprint", "machine", "stamp"]
 
@@ -49,7 +49,14 @@ def stamp(model: dict[str, Any], pairs: PairSet, seed: int, protocols: dict[str,
     """What the numbers depend on; `model` is a `fingerprint`."""
     version = torch.__version__.partition("+")[0]
     data = {task: pairs.facts(task) for task in pairs.tasks}
-    return {"undrift": __version__, "torch": version, "model": model, "seed": seed, "protocols": protocols, "data": data}
+    return {
+        "undrift": __version__,
+        "torch": version,
+        "model": model,
+        "seed": seed,
+        "protocols": protocols,
+        "data": data,
+    }
 
 
 @final
@@ -101,14 +108,15 @@ class Results:
 
 
 def compare(a: Results, b: Results) -> list[tuple[str, str, dict[str, tuple[float, float]]]]:
-    """(task or "mean", setting, {measure: (in a, in b)}) for all that both have; the models may differ.
+    """(task or "mean", setting, {measure: (in a, in b)}) for all that both restored; the models may differ.
 
     Raises ValueError unless everything else that the numbers depend on is the same.
     """
     if unlike := _unlike(a.stamp | {"model": None}, b.stamp | {"model": None}):
         raise ValueError(f"cannot compare: made with another {unlike}")
     tasks = [task for task in a.tasks if task in b.tasks]
-    settings = [s for s in dict.fromkeys(s for t in tasks for s in a.tasks[t]) if all(_both(a, b, t, s) for t in tasks)]
+    named = [s for s in dict.fromkeys(s for t in tasks for s in a.tasks[t]) if s != str(DEGRADED)]
+    settings = [s for s in named if all(_both(a, b, t, s) for t in tasks)]
     if not settings:
         raise ValueError("cannot compare: no setting was measured in both on the tasks that both have")
     found = []

@@ -2,7 +2,7 @@
 
 | set | files | pair i of a task |
 |---|---|---|
-| `Photographs` | clean ones | degraded here, a function of (seed, i, task) alone, equal to `data.Degraded` of the crops |
+| `Photographs` | clean ones | crops, degraded as by `data.Degraded`: a function of (seed, i, task) alone |
 | `Benchmark` | `<root>/<task>/{LQ,GT}` | as the files say |
 """
 

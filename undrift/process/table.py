@@ -57,9 +57,10 @@ class Table(Process):
             raise ValueError(f"Table scale = {self.scale}: need the positive stationary standard deviation")
 
     # The bounds follow from the table; a dataclass field would say them twice.
+    # A schedule whose first entry has sigma = 0 gives the data themselves there, and its training starts one later.
     @property
     def t_min(self) -> float:  # type: ignore[override]
-        return 0.0
+        return float(self._starts_clean)
 
     @property
     def t_max(self) -> float:  # type: ignore[override]
@@ -67,7 +68,11 @@ class Table(Process):
 
     @property
     def t_clean(self) -> float:
-        return -torch.inf
+        return 0.0 if self._starts_clean else -torch.inf
+
+    @property
+    def _starts_clean(self) -> bool:
+        return self.quantity == "log_alpha" and self.values[0] == 0
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         clean = t == -torch.inf

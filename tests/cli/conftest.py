@@ -1,0 +1,49 @@
+"""A tiny untrained model in a folder, a photograph, and the command line as a call."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import undrift
+from undrift.cli.main import main
+from undrift.networks import UNet
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    process = undrift.MeanReverting(lam=10 / 255)
+    network = UNet(channels=(8, 16), blocks=(1, 1))
+    denoiser = undrift.Denoiser(network, process, undrift.prediction.Data(0.05), scale=0.25)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    undrift.save(folder, denoiser, undrift.Residual(), {"steps": 7, "recipe": {"a": 1}})
+    return str(folder)
+
+
+@pytest.fixture
+def photograph():
+    """save(path, height, width): a smooth colourful picture; its array."""
+
+    def save(path, height=20, width=28, seed=0, **options):
+        coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path, **options)
+        return np.asarray(picture)
+
+    return save
+
+
+@pytest.fixture
+def undrift_(capsys, monkeypatch, tmp_path):
+    """undrift_(*argv) -> (exit code, lines of stdout, lines of stderr), in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv):
+        capsys.readouterr()
+        code = main([str(word) for word in argv])
+        streams = capsys.readouterr()
+        return code, streams.out.splitlines(), streams.err.splitlines()
+
+    return call
