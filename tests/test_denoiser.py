@@ -23,9 +23,9 @@ def mixture(process, generator, shape=(5,), components=4):
 
 @each
 def test_mixture_is_the_integral_of_the_posterior(process):
-    """E[z_0 | z] = int z_0 p(z_0) N(z; alpha z_0, sigma^2) / int p(z_0) N(z; alpha z_0, sigma^2), by the trapezium rule."""
+    """E[z_0 | z] = int z_0 p(z_0) N(z; alpha z_0, sigma^2) dz_0 / the same without z_0, by the trapezium rule."""
     mix = Mixture(process, scale_of(process))
-    z0 = torch.linspace(-2.6, 2.6, 40001, dtype=torch.float64) * mix.scale
+    z0 = torch.linspace(-2.6, 2.6, 4001, dtype=torch.float64) * mix.scale
     prior = mix.denoise.log_prob(z0[:, None], f64(process.t_clean))
     for t in inner_times(process, 7)[:5]:
         alpha, sigma = process.alpha_sigma(t)
@@ -72,7 +72,7 @@ def test_variances_per_component_or_per_element(generator):
 def test_draws_have_the_moments_of_the_mixture(generator):
     mix = Mixture(VP())
     z = mix.denoise.draw(200_000, generator)
-    mean, std = mix.components(f64(0.0))
+    mean, _ = mix.components(f64(0.0))
     first = float((f64([0.3, 0.45, 0.25]) * mean).sum())
     assert float(z.mean()) == pytest.approx(first, abs=4 * mix.std(f64(0.0)) / math.sqrt(2e5))
     assert float(z.std()) == pytest.approx(mix.std(f64(0.0)), rel=0.01)

@@ -1,6 +1,7 @@
 """Sources of noise: who depends on what, and that the Brownian one is Brownian motion."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -72,9 +73,7 @@ each_clock = pytest.mark.parametrize("clock", CLOCKS.values(), ids=CLOCKS.keys()
 def increments(noise, like, times, clock):
     """W(s) - W(t) of the path, with the normalisation undone."""
     clock = clock or (lambda t: t)
-    return torch.stack(
-        [noise(like, t, s) * (clock(s) - clock(t)).abs().sqrt() for t, s in zip(times[:-1], times[1:], strict=True)]
-    )
+    return torch.stack([noise(like, t, s) * (clock(s) - clock(t)).abs().sqrt() for t, s in pairwise(times)])
 
 
 @each_clock
@@ -94,7 +93,7 @@ def test_increments_are_independent_standard_normals(clock):
     count = 40_000
     noise, like = Brownian([11], 1e-3, 1.0, clock), torch.zeros(1, count, dtype=torch.float64)
     times = f64([1.0, 0.77, 0.5, 0.49, 0.2, 0.03, 0.0017])
-    eps = torch.cat([noise(like, t, s) for t, s in zip(times[:-1], times[1:], strict=True)])
+    eps = torch.cat([noise(like, t, s) for t, s in pairwise(times)])
     bound = 4.5 / math.sqrt(count)
     assert float(eps.mean(1).abs().max()) < bound
     covariance = eps @ eps.T / count
@@ -153,9 +152,7 @@ def test_solutions_along_one_path_converge(solver, clock):
     def end(steps):
         path = Brownian([5], 0.1, 0.9, clock, depth=8)  # the grids below meet its leaves
         grid = torch.linspace(0.9, 0.1, steps + 1, dtype=torch.float64)
-        return run(
-            mix.denoise, process, z, grid, solver, lambda like, t, s: path(like.reshape(1, 64), t, s).reshape(64, 1)
-        )
+        return run(mix.denoise, process, z, grid, solver, lambda like, t, s: path(like.T, t, s).T)
 
     truth = end(256)
     errors = [float((end(steps) - truth).square().mean().sqrt()) for steps in (16, 32, 64)]

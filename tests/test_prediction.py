@@ -106,7 +106,7 @@ def test_v_prediction_of_salimans_and_ho():
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 def test_ml_noise_undoes_the_maximum_likelihood_loss(schedule):
-    """The loss wants y - [-theta y + 2 lam^2 theta F / sigma] dt = the posterior mean: solve it for F, and come back."""
+    """The loss wants one Euler step, (1 + p) y - 2 lam^2 p F / sigma, to land on the posterior mean: solve for F."""
     process, t = MeanReverting(schedule=schedule), torch.arange(1, 101, dtype=torch.float64)
     (alpha, sigma), (before, _) = process.alpha_sigma(t), process.alpha_sigma(t - 1)
     p = (before / alpha).log()

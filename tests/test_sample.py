@@ -63,8 +63,8 @@ def test_it_starts_from_the_prior_or_from_a_given_state():
 
     def go(noise, **kwargs):
         first.clear()
-        sample(denoise, process, Pixels(), shape=(2, 1, 3, 3), times=f64([0.5, 0.2, 0.0]), solver=Exponential(), noise=noise,
-               **kwargs)  # fmt: skip
+        times = f64([0.5, 0.2, 0.0])
+        sample(denoise, process, Pixels(), shape=(2, 1, 3, 3), times=times, solver=Exponential(), noise=noise, **kwargs)
         return first[0]
 
     eps = torch.randn(1, 2, 1, 3, 3)

@@ -14,7 +14,7 @@ from undrift.solvers import Exponential
 each = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
 GRIDS = {"uniform": grids.uniform, "uniform_lambda": grids.uniform_lambda, "karras": grids.karras}
 each_grid = pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS.keys())
-steps = pytest.mark.parametrize("count", [1, 2, 5, 50])
+steps = pytest.mark.parametrize("count", [1, 2, 9])
 
 
 class Half(Process):
@@ -40,9 +40,8 @@ def test_every_grid_leads_from_noise_to_data(process, grid, count):
 
 @each
 @each_grid
-@pytest.mark.parametrize("count", [1, 5, 20])
-def test_n_steps_are_n_network_calls(process, grid, count):
-    times = grid(process, count)
+def test_n_steps_are_n_network_calls(process, grid):
+    times = grid(process, 5)
     for solver in (Exponential(1, 1.0), Exponential(3, corrector=True), Exponential(2, 0.5, "noise")):
         denoise = Counting(lambda z, t: torch.zeros_like(z))
         run(denoise, process, torch.ones(1, 1), times, solver, Gaussian(torch.Generator().manual_seed(0)))
@@ -78,7 +77,7 @@ def test_uniform_lambda_is_uniform_to_its_end(process):
 
 
 @each
-@pytest.mark.parametrize("count", [2, 3, 8])
+@pytest.mark.parametrize("count", [2, 6])
 def test_a_late_start_is_reached_in_one_step(process, count):
     times = grids.uniform_lambda(process, count, 2.5, start=-1.0)
     assert times.shape == (count + 1,)

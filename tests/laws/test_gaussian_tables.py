@@ -129,7 +129,7 @@ def read_as(meaning):
     ],
 )
 def test_debiasing_a_maximum_likelihood_network(solver, steps, true, raw):
-    """The table of 1.7. Its ODE rows are 0.4 % below ours throughout (a sampled start, it seems): hence the tolerance."""
+    """The table of 1.7. Its ODE rows lie 0.4 % below ours throughout (a sampled start, it seems): the tolerance."""
     times = grids.uniform(COSINE, steps)
     law = {
         name: gaussian_law(COSINE, times, solver, MEAN, STD, denoise)

@@ -1,4 +1,4 @@
-"""A process written outside the package, in ten lines, works with everything: no registration, no inheritance but one."""
+"""A process written outside the package, in ten lines, works with everything, without registration."""
 
 from dataclasses import dataclass
 

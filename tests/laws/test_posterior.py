@@ -1,4 +1,4 @@
-"""IR-SDE's posterior sampling is the exponential integrator of order 1 with tau = 1, at any stride: to rounding error."""
+"""IR-SDE's posterior sampling is the exponential integrator of order 1 with tau = 1, at any stride, to rounding."""
 
 import pytest
 import torch

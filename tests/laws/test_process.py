@@ -62,7 +62,7 @@ def test_drift_and_diffusion_are_derivatives(process):
 
 @each
 def test_the_forward_sde_has_the_marginals_of_the_path(process):
-    r"""alpha_t = exp(int f) and sigma_t^2 = alpha_t^2 (sigma_0^2/alpha_0^2 + int g^2 / alpha^2), by Gauss quadrature."""
+    """alpha_t = exp(int f), sigma_t^2 = alpha_t^2 (sigma_0^2 / alpha_0^2 + int g^2 / alpha^2), by Gauss quadrature."""
     corners = torch.arange(process.t_min, process.t_max + 0.5, dtype=torch.float64)
     nodes = corners if discrete(process) else inner_times(process, 400).flip(0)
     width = nodes.diff()
@@ -157,12 +157,6 @@ def test_times_per_sample_equal_single_times(process):
         torch.stack([process.marginal(z0[i], t[i], eps[i]) for i in range(6)]),
         rtol=1e-15, atol=1e-15,
     )  # fmt: skip
-
-
-def test_a_random_bridge_needs_its_noise(process=PROCESSES["VP"]):
-    z = torch.zeros(2, 3)
-    with pytest.raises(ValueError, match="tau = 1.0 is random: give eps"):
-        process.bridge(z, z, f64(0.5), f64(0.4), 1.0)
 
 
 @each

@@ -87,12 +87,12 @@ def test_a_stored_network_is_rebuilt_from_its_arguments(tmp_path):
     assert torch.equal(again(z, c, image=y), net(z, c, image=y))
 
 
-def test_without_context_a_shift_by_the_stride_shifts_the_output():
-    net = small(context=0, blocks=(1, 1, 1)).double()
-    z, c, y = inputs(1, 144, 144)
+def test_without_context_and_image_a_shift_by_the_stride_shifts_the_output():
+    net = small(context=0, blocks=(1, 1, 1), cond_channels=0).double()
+    z, c, _ = inputs(1, 144, 144)
     s, edge = net.stride, 60  # the edge is wider than the receptive field
-    moved = net(z.roll((s, s), (2, 3)), c, image=y.roll((s, s), (2, 3)))
-    still = net(z, c, image=y)[..., edge:-edge, edge:-edge]
+    moved = net(z.roll((s, s), (2, 3)), c)
+    still = net(z, c)[..., edge:-edge, edge:-edge]
     assert still.numel() > 0
     assert torch.allclose(moved[..., edge + s : -edge + s, edge + s : -edge + s], still, rtol=0, atol=1e-12)
 
@@ -106,13 +106,16 @@ def test_a_window_as_large_as_the_image_sees_all_of_it():
 
 def test_context_carries_the_brightness_of_a_far_corner():
     z, c, y = inputs(1, 256, 8)
-    brighter = y.clone()
-    brighter[:, :, :8] += 1
     far = (..., slice(-8, None), slice(None))
+    brighter = z.clone()
+    brighter[:, :, :8] += 1
     for context in (0, 1):
-        net = small(context=context).double()
-        same = torch.equal(net(z, c, image=y)[far], net(z, c, image=brighter)[far])
-        assert same == (context == 0)
+        net = small(context=context, cond_channels=0).double()
+        assert torch.equal(net(z, c)[far], net(brighter, c)[far]) == (context == 0)
+    lighter = y.clone()
+    lighter[:, :, :8] += 1  # of the image, a glance suffices
+    net = small(context=0).double()
+    assert not torch.equal(net(z, c, image=y)[far], net(z, c, image=lighter)[far])
 
 
 def test_the_ends_of_a_schedule_stay_finite():

@@ -45,7 +45,7 @@ def test_euler_maruyama_on_vp(tau, t, s):
 
 @pytest.mark.parametrize("i", [1, 300, 999])
 def test_song_and_ho_on_ddpm(i):
-    """Reverse diffusion (2 - sqrt(1 - beta)) z + beta score + sqrt(beta) eps, ancestral (z + beta score) / sqrt(1 - beta)."""
+    """Song et al. 2021, appendix E and eq. 46, which is Ho et al. 2020 with the larger variance."""
     process, beta = ddpm_table("log_alpha"), 1e-4 + (0.02 - 1e-4) * i / 999
     z, score, eps, out = step(ReverseDiffusion(), process, i, i - 1)
     torch.testing.assert_close(out, (2 - math.sqrt(1 - beta)) * z + beta * score + math.sqrt(beta) * eps, **close)

@@ -168,3 +168,14 @@ def test_the_log_drops_what_was_cut_off(tmp_path):
     assert [(line["step"], line["a"]) for line in lines(tmp_path)] == [(1, 1), (4, 3.0)]
     with Log(None) as silent:
         silent.write(1, {})
+
+
+def test_a_run_starts_from_the_weights_of_another(whole, photographs, tmp_path):
+    table = recipe(photographs, start_from=str(whole / "model"), steps=1)
+    table["optimizer"]["lr"] = 0.0
+    train(table, tmp_path / "next")
+    before, after = weights(whole), weights(tmp_path / "next")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    table["network"]["channels"] = [4, 8]
+    with pytest.raises(ValueError, match="start_from"):
+        train(table, tmp_path / "other")

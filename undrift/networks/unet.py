@@ -1,17 +1,17 @@
 """A small U-Net for restoration: F(z, c, image), any image size, made for two CPU cores.
 
-The state z and the observed image enter side by side, folded `fold` x `fold` pixels into channels, so that
-no convolution ever runs at full resolution. Each level halves the resolution again. A block is
+The state z and the observed image come in by paths of their own, folded `fold` x `fold` pixels into channels, so
+that no convolution ever runs at full resolution. Each level halves the resolution again. A block is
 
-    x + g W2 silu((1 + a) W1 x + b),    (a, b) = affine(embedding(c)),
+    x + g W2 silu((1 + a) W1 norm(x) + b),    (a, b) = affine(e),    e = embedding(c) + glance(image),
 
-two dense 3 x 3 convolutions and no normalisation: fast on a CPU, and absolute brightness survives. Levels
-with context also scale each channel by a linear function of the mean of all channels, which is how haze and
-darkness, properties of the whole photograph, are seen.
+two dense 3 x 3 convolutions, fast on a CPU. Which of ten degradations it meets the network sees at a `Glance`; levels
+with `Context` also scale each channel by the mean of all channels, for haze and darkness are properties of the
+whole photograph.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -95,29 +95,47 @@ class Block(nn.Module):
 
 
 class Gated(nn.Module):
-    """W z sigmoid(a(c) - c) + V image: of the state only what c = log(sigma / alpha) says is not noise.
+    """(1 + a) W z sigmoid(-c) + (1 + b) V image + d, with a, b, d affine in the embedding: how the inputs come in.
 
-    Without the gate, noise of unit variance covers the image in every early feature, and a network spends thousands
-    of steps on learning to look past it.
+    Of the state only what c = log(sigma / alpha) says is not noise: without the gate, noise of unit variance covers
+    the image in every early feature. The image as the embedding asks: a dark one brighter, a hazy one with contrast.
     """
 
     def __init__(self, state: int, seen: int, width: int, embedding: int) -> None:
         super().__init__()
         self.state = convolution(state, width, 3)
         self.seen = convolution(seen, width, 3) if seen else None
-        self.gate = nn.Linear(embedding, width)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.zeros_(self.gate.bias)
-
-    def convolutions(self) -> Iterator[nn.Conv2d]:
-        yield self.state
-        if self.seen is not None:
-            yield self.seen
+        self.modulation = nn.Linear(embedding, 3 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
 
     def forward(self, state: Tensor, seen: Tensor | None, c: Tensor, embedding: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.gate(embedding) - c.clamp(-12, 12)[:, None])[:, :, None, None]
-        x: Tensor = self.state(state) * gate
-        return x if self.seen is None or seen is None else x + self.seen(seen)
+        a, b, d = self.modulation(embedding)[:, :, None, None].chunk(3, dim=1)
+        gate = torch.sigmoid(-c.clamp(-12, 12))[:, None, None, None]
+        x: Tensor = self.state(state) * (gate * (1 + a)).to(state.dtype) + d
+        return x if self.seen is None or seen is None else x + self.seen(seen) * (1 + b)
+
+
+class Glance(nn.Module):
+    """What kind of image is this: a few strided convolutions, their mean over the image, (B, C, H, W) -> (B, width).
+
+    Added to the embedding of c, it modulates every block: ten tasks in one network are learnt an order of magnitude
+    faster when each block is told which one it sees (cf. DA-CLIP, Luo et al. 2023, arXiv 2310.01018).
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        sizes = (inputs, width // 4, width // 2, width)
+        self.layers = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(sizes, sizes[1:], strict=False)
+        )
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = F.silu(layer(x))
+        seen: Tensor = self.out(x.mean((2, 3)))
+        return seen
 
 
 class Level(nn.ModuleList):
@@ -141,7 +159,7 @@ class UNet(nn.Module):
         cond_channels: channels of the condition `image`; 0 for none.
         fold: pixels folded into channels along each side before the first convolution.
         embedding: width of the embedding of c.
-        context: number of coarsest levels with `Context`; 0 makes the network translation-equivariant.
+        context: number of coarsest levels with `Context`; with 0 the image as a whole is seen by `Glance` alone.
         window: side, in pixels, of the area over which `Context` averages; 0 for the whole image.
 
     Raises:
@@ -196,6 +214,7 @@ class UNet(nn.Module):
         state, seen = in_channels * fold**2, cond_channels * fold**2
         steps = range(len(channels) - 1)
         self.embed = Fourier(embedding)
+        self.glance = Glance(seen, embedding) if seen else None
         self.enter = Gated(state, seen, channels[0], embedding)
         self.downs = nn.ModuleList(level(depth) for depth in range(len(channels)))
         self.shrink = nn.ModuleList(convolution(channels[i], channels[i + 1], 2, stride=2) for i in steps)
@@ -204,9 +223,10 @@ class UNet(nn.Module):
         self.leave = convolution(channels[0], state, 3)
         # A linear path past the U: fine detail need not squeeze through the first level.
         self.past = Gated(state, seen, state, embedding)
-        with torch.no_grad():
-            for layer in (self.leave, *self.past.convolutions()):
-                layer.weight.mul_(0.3)
+        with torch.no_grad():  # nearly 0 at first: the mean of the residual of a task yet unknown
+            for layer in (self.leave, self.past.state, self.past.seen):
+                if layer is not None:
+                    layer.weight.mul_(0.05)
 
     def forward(self, z: Tensor, c: Tensor, image: Tensor | None = None) -> Tensor:
         """z (B, C, H, W) of about unit scale, c (B,), image (B, K, H, W) in [0, 1] -> (B, C, H, W)."""
@@ -217,6 +237,8 @@ class UNet(nn.Module):
         state = self.folded(z)
         seen = None if image is None else self.folded(2 * image.to(z.dtype) - 1)
         embedding = self.embed(c)
+        if self.glance is not None and seen is not None:
+            embedding = embedding + self.glance(seen)
         x, skips = self.enter(state, seen, c, embedding), []
         for depth, blocks in enumerate(self.downs):
             if depth:

@@ -32,6 +32,7 @@ class Training:
         save_every, keep: steps between two saves, and how many states are kept.
         log_every: steps between two lines of the log.
         tensorboard: write that too.
+        start_from: a checkpoint, folder or bundled name, whose weights a new run starts with.
     """
 
     steps: int = 0
@@ -47,6 +48,7 @@ class Training:
     keep: int = 2
     log_every: int = 20
     tensorboard: bool = False
+    start_from: str = ""
 
     def __post_init__(self) -> None:
         if not (self.steps > 0 or self.minutes > 0) or min(self.steps, self.minutes) < 0:

@@ -23,6 +23,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
+from torch import nn
 from tqdm import tqdm
 
 from .. import registry
@@ -193,6 +194,8 @@ def _build(table: dict[str, Any]) -> _Run:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         network = registry.build("network", table["network"])
+    if training.start_from:
+        _begin(network, training.start_from)
     denoiser = Denoiser(network, made["process"], made["prediction"], label=made.get("label"), **options)
     if training.channels_last:
         denoiser = denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -208,6 +211,14 @@ def _build(table: dict[str, Any]) -> _Run:
         optimizer=registry.build("optimizer", table["optimizer"], denoiser.parameters()),
         method=ScoreMatching(denoiser, made["process"], made["space"], made["density"], weighting),
     )
+
+
+def _begin(network: nn.Module, source: str) -> None:
+    """The weights of another model of the same network."""
+    begun = checkpoint.load(source)[0].network
+    if registry.describe(begun) != registry.describe(network):
+        raise ValueError(f"training.start_from = {source!r}: its [network] differs from the recipe's")
+    network.load_state_dict(begun.state_dict())
 
 
 def _save(run: _Run, folder: Path, rng: torch.Generator) -> None:
