@@ -80,10 +80,10 @@ def increments(noise, like, times, clock):
 def test_the_path_does_not_change_with_the_number_of_steps(clock):
     """10 steps or 250: the increments of the fine grid add up to those of the coarse one."""
     like = torch.zeros(1, 3, dtype=torch.float64)
-    noise = Brownian([4], 1e-3, 1.0, clock)
+    noise = Brownian([4], 1e-3, 1.0, clock, depth=12)
     times = torch.linspace(1.0, 1e-3, 251, dtype=torch.float64)
     fine = increments(noise, like, times, clock).reshape(10, 25, 1, 3).sum(1)
-    coarse = increments(Brownian([4], 1e-3, 1.0, clock), like, times[::25], clock)
+    coarse = increments(Brownian([4], 1e-3, 1.0, clock, depth=12), like, times[::25], clock)
     torch.testing.assert_close(fine, coarse, rtol=1e-9, atol=1e-9 * float(coarse.abs().max()))
 
 
@@ -144,17 +144,17 @@ def test_a_path_needs_an_interval():
     ids=["SDE-1", "SDE-2", "tau = 0.5", "Euler-Maruyama"],
 )
 def test_solutions_along_one_path_converge(solver, clock):
-    """Strong order 1 (mr-sampler.md 2.7): 64 paths, each with 16, 32 and 64 steps against 256."""
+    """Strong order 1 (mr-sampler.md 2.7): 64 paths, each with 8, 16 and 32 steps against 128."""
     process = VP()
     mix = Mixture(process)
     z = torch.randn(64, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 
     def end(steps):
-        path = Brownian([5], 0.1, 0.9, clock, depth=8)  # the grids below meet its leaves
+        path = Brownian([5], 0.1, 0.9, clock, depth=7)  # the grids below meet its leaves
         grid = torch.linspace(0.9, 0.1, steps + 1, dtype=torch.float64)
         return run(mix.denoise, process, z, grid, solver, lambda like, t, s: path(like.T, t, s).T)
 
-    truth = end(256)
-    errors = [float((end(steps) - truth).square().mean().sqrt()) for steps in (16, 32, 64)]
+    truth = end(128)
+    errors = [float((end(steps) - truth).square().mean().sqrt()) for steps in (8, 16, 32)]
     found = slopes(errors)
     assert 0.75 < sum(found) / 2 < 1.45

@@ -93,7 +93,7 @@ class Denoiser(nn.Module):
         label = self.label(self.process, t).expand(z.shape[0]).to(device=z.device, dtype=dtype)
         c_in = torch.ones_like(alpha) if self.scale is None else ((alpha * self.scale) ** 2 + sigma**2) ** -0.5
         given = {k: v.to(dtype) if torch.is_tensor(v) and v.is_floating_point() else v for k, v in cond.items()}
-        raw = self.network((expand(c_in, z) * z).to(dtype), label, **given).to(z.dtype)
+        raw: Tensor = self.network((expand(c_in, z) * z).to(dtype), label, **given).to(z.dtype)
         return expand(skip, z) * z + expand(out, z) * raw
 
 

@@ -41,9 +41,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def photograph(height: int, width: int, channels: int = 3, seed: int = 0) -> torch.Tensor:
     """A stand-in with a photograph's falling spectrum: smooth fields of many scales."""
     g = seeded(seed)
-    planes = [
-        sum(smooth(height, width, cells, g) / cells**0.7 for cells in (2, 5, 12, 30)) for _ in range(channels)
-    ]
+    planes = [sum(smooth(height, width, cells, g) / cells**0.7 for cells in (2, 5, 12, 30)) for _ in range(channels)]
     return (0.5 + 0.2 * torch.stack(planes)).clamp(0, 1)
 
 
@@ -100,9 +98,7 @@ def test_the_adjoint_identity(name, shape):
         forward = (operator.linear(x) * v).sum()
         torch.testing.assert_close(forward, (x * operator.adjoint(v)).sum(), rtol=1e-10, atol=1e-10)
         # Affine: differences are linear, and the offset is what black becomes.
-        torch.testing.assert_close(
-            operator(x + 2 * z) - operator(x), 2 * operator.linear(z), rtol=0, atol=1e-10
-        )
+        torch.testing.assert_close(operator(x + 2 * z) - operator(x), 2 * operator.linear(z), rtol=0, atol=1e-10)
         offset = torch.as_tensor(operator.offset, dtype=torch.float64).expand(shape)
         torch.testing.assert_close(operator(torch.zeros_like(x)), offset, rtol=0, atol=1e-10)
 
@@ -228,9 +224,7 @@ def test_rain_covers_as_stated_whatever_the_size():
     """The mean opacity of a crop is that of a large image: sizes are in pixels, counts per area."""
     rain = Rain(strength=(0.2, 0.2), cover=(0.5, 0.5))
     mean = {
-        size: statistics.mean(
-            1 - rain.draw((3, size, size), seeded(seed)).gain.mean().item() for seed in range(count)
-        )
+        size: statistics.mean(1 - rain.draw((3, size, size), seeded(seed)).gain.mean().item() for seed in range(count))
         for size, count in ((64, 60), (512, 4))
     }
     assert mean[64] == pytest.approx(mean[512], rel=0.08)

@@ -110,8 +110,8 @@ class Demonstration:
             ratio = median(slow / max(fast, 1e-9) for fast, slow in zip(ours.seconds, other.seconds, strict=True))
             gap = ours.mean("psnr") - other.mean("psnr")
             lines.append(
-                f"{ours.setting} is {ratio:.1f} times faster than {other.setting} on the same network, at {gap:+.2f} dB "
-                f"in PSNR ({median(ours.seconds):.2f} s against {median(other.seconds):.2f} s a photograph; medians)."
+                f"{ours.setting} is {ratio:.1f} times faster than {other.setting} on the same network, at {gap:+.2f} "
+                f"dB in PSNR ({median(ours.seconds):.2f} s against {median(other.seconds):.2f} s a photograph; medians)."
             )
         return lines
 

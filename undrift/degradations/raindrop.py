@@ -34,9 +34,7 @@ class Drops(Linear):
         alpha = self.alpha.to(x)
         # Four pixels to one, smoothly: a drop is far nearer than the focal plane.
         small = F.avg_pool2d(F.pad(x[None], (3, 3, 3, 3), mode="replicate"), 7, stride=4, ceil_mode=True)
-        seen = F.grid_sample(small, self.source.to(x)[None], padding_mode="reflection", align_corners=False)[
-            0
-        ]
+        seen = F.grid_sample(small, self.source.to(x)[None], padding_mode="reflection", align_corners=False)[0]
         return x + alpha * (self.gain.to(x) * seen - x)
 
 

@@ -12,6 +12,7 @@ whole photograph.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -126,9 +127,7 @@ class Glance(nn.Module):
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         sizes = (inputs, width // 4, width // 2, width)
-        self.layers = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(sizes, sizes[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(sizes))
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:

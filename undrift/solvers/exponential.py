@@ -7,8 +7,8 @@ which a polynomial through the last predictions q_0 (newest), q_1, ... replaces.
 
 and data extrapolation (q = z_0) and noise extrapolation (q = eps) differ in the numbers only.
 
-Sources: MR Sampler (Li et al. 2025, arXiv 2502.07856), DPM-Solver and DPM-Solver++ (Lu et al. 2022, arXiv 2206.00927 and
-2211.01095), UniPC (Zhao et al. 2023, arXiv 2302.04867), SA-Solver (Xue et al. 2023, arXiv 2309.05019).
+Sources: MR Sampler (Li et al. 2025, arXiv 2502.07856), DPM-Solver and DPM-Solver++ (Lu et al. 2022, arXiv 2206.00927,
+arXiv 2211.01095), UniPC (Zhao et al. 2023, arXiv 2302.04867), SA-Solver (Xue et al. 2023, arXiv 2309.05019).
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-r"""Heun's method for the probability-flow ODE, in the coordinates of Karras et al. (2022, arXiv 2206.00364, algorithm 2).
+r"""Heun's method for the probability-flow ODE, in the coordinates of Karras et al. (2022, arXiv 2206.00364).
 
 With x = z / alpha and v = sigma / alpha every path is dx/dv = (x - z_0) / v: Euler's step there is DDIM.
 """

@@ -39,4 +39,5 @@ def lagrange_weights(nodes: Tensor, r: Tensor, published: bool = False) -> Tenso
     m = moments(r, count)
     if published and count == 3:
         m = m * torch.tensor([1.0, 1.0, 0.5], dtype=m.dtype)
-    return torch.linalg.solve(powers, m[..., None])[..., 0]
+    weights: Tensor = torch.linalg.solve(powers, m[..., None])[..., 0]
+    return weights
