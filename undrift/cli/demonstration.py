@@ -111,7 +111,7 @@ class Demonstration:
             gap = ours.mean("psnr") - other.mean("psnr")
             lines.append(
                 f"{ours.setting} is {ratio:.1f} times faster than {other.setting} on the same network, at {gap:+.2f} "
-                f"dB in PSNR ({median(ours.seconds):.2f} s against {median(other.seconds):.2f} s a photograph; medians)."
+                f"dB in PSNR ({median(ours.seconds):.2f} s against {median(other.seconds):.2f} s each; medians)."
             )
         return lines
 

@@ -12,10 +12,9 @@ from ..data import generator, read, write
 from ..data.batch import Degrade
 from ..denoiser import Denoiser
 from ..noise import PerSample
+from ..restoration import PRESETS
 from ..sample import sample
-from ..solvers import Exponential
 from ..space import Space
-from ..times import uniform_lambda
 
 __all__ = ["Preview", "Sheet"]
 
@@ -42,15 +41,15 @@ class Sheet:
         """Write the picture; PSNR per row and their mean, before and after, in dB."""
         device = next(denoiser.parameters()).device
         y = self.y.to(device)
-        process = denoiser.process
+        process, preset = denoiser.process, PRESETS["ode-2"]
         rows = [
             sample(
                 denoiser,
                 process,
                 space,
                 shape=part.shape,
-                times=uniform_lambda(process, self.steps),
-                solver=Exponential(2),
+                times=preset.grid(process, self.steps),
+                solver=preset.solver,
                 noise=PerSample([i]),
                 y=part,
                 image=part,
