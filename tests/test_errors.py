@@ -16,7 +16,7 @@ from undrift.denoiser import Denoiser, GaussianMixture
 from undrift.noise import Brownian, PerSample, Replay
 from undrift.prediction import data
 from undrift.process import EDM, VE, VP, Flow, MeanReverting, SubVP, Table
-from undrift.sample import trajectory
+from undrift.sample import sample, trajectory
 from undrift.solvers import Ancestral, EulerMaruyama, Exponential, Heun
 from undrift.space import Residual
 from undrift.tensor import expand
@@ -37,7 +37,15 @@ def planned_too_short():
     solver.step(MIX, VP(), z, f64(0.5), f64(0.1), state, Replay([]))
 
 
+def one_observation_for_two():
+    y = torch.zeros(1, 3, 4, 4)
+    grid = grids.uniform(VP(), 2)
+    sample(MIX, VP(), Residual(), shape=(2, 3, 4, 4), times=grid, solver=Exponential(), noise=Replay([]), y=y)
+
+
 CASES = {  # what goes wrong: (the call, words of its message)
+    "rho": (lambda: grids.karras(VP(), 5, rho=0.0), "rho = 0.0"),
+    "observation": (one_observation_for_two, "(1, 3, 4, 4)"),
     "sigmas": (lambda: VE(3.0, 2.0), "VE(3.0, 2.0)"),
     "ve times": (lambda: VE(t_min=2.0), "[2.0, 1.0]"),
     "betas": (lambda: VP(5.0, 1.0), "[5.0, 1.0]"),

@@ -117,10 +117,15 @@ class GaussianMixture(nn.Module):
 
     def __init__(self, weights: Tensor, means: Tensor, variances: Tensor, process: Process) -> None:
         super().__init__()
-        if not (len(weights) == len(means) == len(variances)) or (weights <= 0).any() or (variances < 0).any():
+        if (
+            means.ndim < 2
+            or not (len(weights) == len(means) == len(variances))
+            or (weights <= 0).any()
+            or (variances < 0).any()
+        ):
             raise ValueError(
                 f"mixture of {len(weights)} weights, {len(means)} means, {len(variances)} variances: need equal "
-                "numbers, positive weights and variances >= 0"
+                "numbers, means (K, ...) of at least one axis a sample, positive weights and variances >= 0"
             )
         shape = (len(variances),) + (1,) * (means.ndim - 1) if variances.ndim == 1 else means.shape
         self.register_buffer("weights", weights.double() / weights.double().sum())

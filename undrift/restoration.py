@@ -38,7 +38,8 @@ def _in_lambda(process: Process, steps: int) -> Tensor:
     """From pure noise to START at once, uniform in lambda to END, and one step to the data."""
     ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
     low, high = process.half_log_snr(ends).tolist()
-    return times.uniform_lambda(process, steps, start=min(max(START, low), high), end=min(max(END, low + 1e-9), high))
+    end = min(END, high) if low < END else None
+    return times.uniform_lambda(process, steps, start=START if low < START < high else None, end=end)
 
 
 def _halved(process: Process, evaluations: int) -> Tensor:

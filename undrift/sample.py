@@ -49,7 +49,7 @@ def sample(
     start: Tensor | None = None,
     **cond: Any,
 ) -> Tensor:
-    """Images (B, C, H, W) in [0, 1], float32, clipped at the very end.
+    """Images (B, C, H, W) in [0, 1], float32 (the dtype of `start`, if given), clipped at the very end.
 
     Arguments:
         denoise: `denoise(z, t, **cond) -> z_0`.
@@ -61,8 +61,11 @@ def sample(
         start: the state z at times[0] (B, ...); by default the prior sigma eps.
         cond: what the network is told, e.g. `image=y`.
     """
+    if y is not None and y.shape != torch.Size(shape):
+        raise ValueError(f"y of shape {tuple(y.shape)} for samples of shape {tuple(shape)}: give one observation each")
     first = torch.as_tensor(times[0], dtype=torch.float64)
-    like = torch.zeros(*shape, device=None if y is None else y.device)
+    given = start if start is not None else y
+    like = torch.zeros(*shape, device=None if given is None else given.device)
     z = start if start is not None else expand(process.alpha_sigma(first)[1], like) * noise(like, first, first)
     for z in trajectory(partial(denoise, **cond), process, z, times, solver, noise):  # noqa: B007, B020
         pass

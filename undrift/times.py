@@ -4,6 +4,7 @@ Every grid starts at `process.t_max` and ends at `process.t_clean`, where sigma 
 denoiser's own estimate, with no branch in anybody's code. Where a path never reaches sigma = 0 it ends at `t_min`.
 """
 
+import operator
 from collections.abc import Callable
 
 import torch
@@ -36,8 +37,10 @@ def uniform_lambda(process: Process, steps: int, end: float | None = None, start
 def karras(process: Process, steps: int, rho: float = 7.0, end: float | None = None) -> Tensor:
     """(sigma/alpha)^(1/rho) uniform in N - 1 steps (Karras et al. 2022, arXiv 2206.00364, eq. 5), then one to the data.
 
-    `end` as in `uniform_lambda`. rho -> infinity is uniform lambda.
+    `end` as in `uniform_lambda`. rho -> infinity is uniform lambda. ValueError unless rho > 0.
     """
+    if not rho > 0:
+        raise ValueError(f"karras rho = {rho}: need a positive number, e.g. 7")
     return _spaced(process, steps, None, end, lambda lam: torch.exp(-lam / rho), lambda root: -rho * root.log())
 
 
@@ -55,9 +58,13 @@ def trailing(process: Process, steps: int) -> Tensor:
 
 
 def _positive(steps: int) -> int:
-    if not (isinstance(steps, int) and steps >= 1):
+    try:
+        count = operator.index(steps)
+    except TypeError:
+        count = 0
+    if count < 1:
         raise ValueError(f"steps = {steps}: need a whole number of network evaluations, at least 1")
-    return steps
+    return count
 
 
 def _spaced(
@@ -75,8 +82,8 @@ def _spaced(
     last = high if end is None else end
     if not low < last <= high:
         raise ValueError(f"grid end = {last}: the half log-SNR of this process lies in ({low:.3f}, {high:.3f}]")
-    if start is not None and not low <= start <= last:
-        raise ValueError(f"grid start = {start}: need a half log-SNR from {low:.3f} to the end of the grid, {last:.3f}")
+    if start is not None and not low < start < last:
+        raise ValueError(f"grid start = {start}: need a half log-SNR between {low:.3f} and the grid's end, {last:.3f}")
     clean = last < high or process.t_clean < process.t_min
     skipped = start is not None and _positive(steps) > 1
     first, final = warp(torch.tensor([start if skipped else low, last], dtype=torch.float64)).tolist()

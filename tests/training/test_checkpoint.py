@@ -75,8 +75,8 @@ def test_half_precision_halves_the_file_and_loads_as_float32(folder, tmp_path):
 
 def test_weights_that_cannot_be_stored_are_named(tmp_path):
     denoiser = model()
-    denoiser.network.enter.weight.data[0] = 1e6
-    with pytest.raises(ValueError, match=r"^weight enter.weight is not finite as torch.float16: save as float32"):
+    denoiser.network.leave.weight.data[0] = 1e6
+    with pytest.raises(ValueError, match=r"^weight leave.weight is not finite as torch.float16: save as float32"):
         save(tmp_path, denoiser, Residual(), dtype=torch.float16)
     with pytest.raises(ValueError, match=r"choose torch.float16 or torch.float32"):
         save(tmp_path, denoiser, Residual(), dtype=torch.bfloat16)
@@ -85,9 +85,9 @@ def test_weights_that_cannot_be_stored_are_named(tmp_path):
 
 def test_saving_over_a_model_replaces_it(folder):
     denoiser = model()
-    denoiser.network.enter.weight.data.fill_(0.25)
+    denoiser.network.leave.weight.data.fill_(0.25)
     save(folder, denoiser, Residual(), {"steps": 9})
-    assert load(folder)[0].network.enter.weight[0, 0, 0, 0] == 0.25
+    assert load(folder)[0].network.leave.weight[0, 0, 0, 0] == 0.25
     assert read_card(folder)["training"] == {"steps": 9}
 
 
@@ -143,12 +143,12 @@ SPOILT = {
     "scale": (lambda f: json_change(f, scale="big"), "scale = 'big': need a number or null"),
     "negative scale": (lambda f: json_change(f, scale=-1.0), "Denoiser scale = -1.0: need the positive"),
     "shape": (
-        lambda f: weights_change(f, lambda t: t.update({"enter.weight": torch.zeros(2, 2)})),
-        "weights.safetensors has enter.weight of shape (2, 2), but model.json says (4, 24, 3, 3)",
+        lambda f: weights_change(f, lambda t: t.update({"leave.weight": torch.zeros(2, 2)})),
+        "weights.safetensors has leave.weight of shape (2, 2), but model.json says (12, 4, 3, 3)",
     ),
     "missing": (
-        lambda f: weights_change(f, lambda t: t.pop("enter.weight")),
-        "weights.safetensors lacks enter.weight (4, 24, 3, 3), which the network of model.json has",
+        lambda f: weights_change(f, lambda t: t.pop("leave.weight")),
+        "weights.safetensors lacks leave.weight (12, 4, 3, 3), which the network of model.json has",
     ),
     "extra": (
         lambda f: weights_change(f, lambda t: t.update(more=torch.zeros(1))),

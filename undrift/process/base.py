@@ -57,6 +57,8 @@ class Process(ABC):
         high = torch.full_like(lam, self.t_max)
         for _ in range(100):
             middle = (low + high) / 2
+            if bool(((middle == low) | (middle == high)).all()):
+                break  # neighbouring floats
             noisier = self.half_log_snr(middle) < lam
             low, high = torch.where(noisier, low, middle), torch.where(noisier, middle, high)
         # 100 halvings leave two neighbouring floats; an end point is itself the answer when lam lies on it.

@@ -90,11 +90,11 @@ class Ancestral(Solver):
         self, denoise: Denoise, process: Process, z: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
         alpha, sigma, a, variance = _transition(process, t, s)
-        pull = variance / sigma**2
-        std = variance.sqrt()
-        if self.variance == "posterior":
-            std = std * process.alpha_sigma(s)[1] / sigma
-        return _linear(process, z, denoise(z, t), t, s, noise, True, (1 - pull) / a, pull * alpha / a, std), ()
+        shrunk = process.alpha_sigma(s)[1] / sigma
+        std = variance.sqrt() * (shrunk if self.variance == "posterior" else 1)
+        # (1 - G^2/sigma_t^2) / a, written without the difference
+        carry, pull = a * shrunk**2, variance / sigma**2 * alpha / a
+        return _linear(process, z, denoise(z, t), t, s, noise, True, carry, pull, std), ()
 
 
 def _transition(process: Process, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
