@@ -26,11 +26,11 @@ from .space import Space
 __all__ = ["PRESETS", "Preset", "Restored", "restore"]
 
 
-START, END = 2.0, 3.5
-"""Half log-SNR of the second and the last network input: noise of 14 % and of 3 % of the range of an image.
+START, END = 3.0, 4.5
+"""Half log-SNR of the second and the last network input: noise of 5 % and of 1 % of the range of an image.
 
-What the observation leaves open is mostly fine detail, far below 14 %: coarser noise would only make the coarse content
-vary from sample to sample. Measured on the bundled model, docs/results.md.
+What the observation leaves open is mostly fine detail. Coarser noise would only make the coarse content vary from
+sample to sample. Measured on the bundled model, docs/results.md.
 """
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 __all__ = ["replacing", "write_json", "write_text"]
 
+os.umask(_UMASK := os.umask(0))  # there is no way to read it but to set it
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -19,6 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         with open(part, "rb") as file:
             os.fsync(file.fileno())
+        part.chmod(0o666 & ~_UMASK)  # safetensors writes files that only their owner may read
         os.replace(part, path)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from None
