@@ -101,7 +101,7 @@ def test_samples_give_their_mean_and_spread(undrift_, photograph, model, tmp_pat
     with Image.open("out/in.spread.png") as spread:
         shown = np.asarray(spread) / 65535 * float(spread.text["white"])
     np.testing.assert_allclose(shown, result.spread[0], atol=1e-5 * result.spread.max().item())
-    assert result.spread.max() > 1e-3
+    assert result.spread.max() > 1e-5  # the samples differ
 
 
 def spoil(tmp_path):
