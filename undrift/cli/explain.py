@@ -109,7 +109,7 @@ def _process(name: str) -> str:
 def _model(name: str) -> str:
     card = checkpoint.read_card(name)
     denoiser, _ = checkpoint.load(name)
-    folder = checkpoint._folder(name)
+    folder = checkpoint.find(name)
     weights = folder / checkpoint.WEIGHTS
     with safe_open(weights, "pt") as file:
         kinds = sorted({str(file.get_slice(key).get_dtype()) for key in file.keys()})  # noqa: SIM118

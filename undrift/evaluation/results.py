@@ -10,14 +10,13 @@ import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from importlib import resources
 from pathlib import Path
 from typing import Any, final
 
 import torch
 
 from .. import __version__
-from ..training.checkpoint import PARTS, WEIGHTS, read_card
+from ..training.checkpoint import PARTS, WEIGHTS, find, read_card
 from ..training.files import write_json
 from .sets import PairSet
 from .settings import DEGRADED, Setting
@@ -30,7 +29,7 @@ FILE = "results.json"
 def fingerprint(model: str | os.PathLike[str]) -> dict[str, Any]:
     """What a model is: the sha256 of its weights and the parts that give them a meaning."""
     card = read_card(os.fspath(model))
-    folder = Path(model) if Path(model).is_dir() else Path(str(resources.files("undrift") / "models" / str(model)))
+    folder = find(Path(model))
     digest = sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     return {"weights": digest} | {part: card[part] for part in (*PARTS, "scale")}
 

@@ -43,7 +43,7 @@ class Fourier(nn.Module):
 
 
 class Context(nn.Module):
-    """h (1 + W mean(h)): channel attention without its non-linearity (NAFNet, 2022, arXiv 2204.04676).
+    """2 h sigmoid(W mean(h)): channel attention (cf. NAFNet, Chen et al. 2022, arXiv 2204.04676).
 
     The mean is taken over windows of at most `window` positions a side, slid to stay inside the image: crops
     no larger than the window see their global mean, so a large photograph meets the statistics of training

@@ -24,7 +24,7 @@ from ..registry import build, check_keys, describe
 from ..space import Space
 from .files import replacing, write_json, write_text
 
-__all__ = ["bundled", "load", "read_card", "save"]
+__all__ = ["bundled", "find", "load", "read_card", "save"]
 
 FORMAT = 1
 PARTS = ("process", "prediction", "network", "space", "label")
@@ -97,7 +97,7 @@ def load(path: str | Path) -> tuple[Denoiser, Space]:
 
     Raises FileNotFoundError or ValueError, in one line, for what is missing, damaged or does not fit.
     """
-    folder = _folder(path)
+    folder = find(path)
     model = read_card(folder)
     shapes = _shapes(folder / WEIGHTS)
     try:
@@ -119,7 +119,7 @@ def load(path: str | Path) -> tuple[Denoiser, Space]:
 
 def read_card(path: str | Path) -> dict[str, Any]:
     """model.json of a folder or bundled name, checked to be complete; no weights are read."""
-    file = _folder(path) / MODEL
+    file = find(path) / MODEL
     try:
         model = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -138,7 +138,8 @@ def read_card(path: str | Path) -> dict[str, Any]:
     return model
 
 
-def _folder(path: str | Path) -> Path:
+def find(path: str | Path) -> Path:
+    """The folder of a checkpoint: itself, or that of a bundled name; FileNotFoundError or ValueError in one line."""
     folder = Path(path)
     if folder.is_dir():
         return folder

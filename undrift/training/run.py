@@ -281,16 +281,3 @@ def _agreed(accelerator: Accelerator, value: float) -> float:
     if accelerator.num_processes == 1:
         return value
     return float(broadcast(torch.tensor(value, device=accelerator.device)))
-
-
-if __name__ == "__main__":
-    import argparse
-
-    parser = argparse.ArgumentParser(description="Train from a recipe; the same command goes on with it.")
-    parser.add_argument("recipe")
-    parser.add_argument("--out", required=True)
-    parser.add_argument("settings", nargs="*", metavar="section.key=value")
-    given = parser.parse_intermixed_args()
-    result = train(given.recipe, given.out, given.settings)
-    end = "done" if result.finished else "stopped and saved: the same command goes on"
-    print(f"{result.model}: {result.step} steps, {result.seconds / 60:.1f} minutes; {end}")
