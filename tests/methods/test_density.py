@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from undrift.methods import LogNormal, UniformLambda, UniformTime
+from undrift.methods import LogNormal, UniformIndex, UniformLambda, UniformTime
 from undrift.process import EDM, VE, VP, Flow, MeanReverting
 
 PROCESSES = [VE(), VP(), EDM(), Flow(), MeanReverting()]
@@ -48,3 +48,15 @@ def test_a_range_that_the_process_lacks_is_named():
     with pytest.raises(ValueError, match=r"no lambda in \[8.0, 9.0\]"):
         UniformLambda(8.0, 9.0)(MeanReverting(), 4, torch.Generator())
     assert math.isfinite(LogNormal().std)
+
+
+def test_uniform_index_draws_each_level_alike():
+    t = draws(UniformIndex(5), Flow(), count=5, rounds=50)
+    levels, counts = t.unique(return_counts=True)
+    assert torch.allclose(levels, torch.linspace(1e-3, 1.0, 5, dtype=torch.float64), atol=1e-15)
+    assert (counts == 50).all()  # stratified: one of each in every batch of five
+
+
+def test_one_level_is_refused():
+    with pytest.raises(ValueError, match="count = 1"):
+        UniformIndex(1)

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from undrift.methods import Balanced, Plain, Raw
+from undrift.methods import Balanced, Likelihood, Plain, Raw, Sigma2
 from undrift.prediction import FlowVelocity, Noise, Velocity
-from undrift.process import VP
+from undrift.process import VE, VP, SubVP
 
 
 def test_balanced_gradient_is_the_relative_one():
@@ -36,3 +36,20 @@ def test_raw_is_the_squared_error_of_the_output(prediction):
     error = ((skip * z + out * f) - (skip * z + out * g)).square().mean(1)
     assert torch.allclose(Raw(prediction)(error, t, alpha, sigma), (f - g).square().mean(1))
     assert torch.equal(Plain()(error, t, alpha, sigma), error)
+
+
+@pytest.mark.parametrize("process", [VE(), VP(), SubVP()], ids=lambda p: type(p).__name__)
+def test_score_weightings_are_what_the_paper_writes(process):
+    """sigma^2 |s - target|^2 and g^2 |s - target|^2, s = (alpha z0_hat - z) / sigma^2."""
+    generator = torch.Generator().manual_seed(2)
+    t = torch.tensor([0.01, 0.4, 0.9], dtype=torch.float64)
+    z0, guess, eps = torch.randn(3, 3, 6, generator=generator, dtype=torch.float64)
+    alpha, sigma = process.alpha_sigma(t)
+    z, column = process.marginal(z0, t, eps), (slice(None), None)
+    score = (alpha[column] * guess - z) / sigma[column] ** 2
+    miss = (score + eps / sigma[column]).square().mean(1)
+    error = (guess - z0).square().mean(1)
+    g2 = process.drift_diffusion(t)[1]
+    assert torch.allclose(Sigma2()(error, t, alpha, sigma), sigma**2 * miss, rtol=1e-8)
+    assert torch.allclose(Likelihood(process)(error, t, alpha, sigma), g2 * miss, rtol=1e-8)
+    assert torch.allclose(Sigma2()(error, t, alpha, sigma), Raw(Noise())(error, t, alpha, sigma))

@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "demo": "restore the bundled photographs and see the difference",
     "restore": "restore photographs, or folders of them",
     "degrade": "degrade photographs in one of ten ways",
+    "sample": "make images from noise",
     "train": "train a model from a recipe, or go on with it",
     "evaluate": "measure a model on clean or paired photographs",
     "info": "explain a model, a recipe, a process or the steps of a run",

@@ -59,6 +59,8 @@ class Crops(Dataset[Batch]):
     weights: Mapping[str, float] = field(default_factory=dict)
     crops_per_image: int = 2
     canvas: int = 0
+    zoom: float = 1.0
+    tone: float = 0.0
     rank: int = 0
     world: int = 1
 
@@ -68,6 +70,10 @@ class Crops(Dataset[Batch]):
         for name in ("batch", "crop", "crops_per_image", "world"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: expected at least 1")
+        if not self.zoom >= 1:
+            raise ValueError(f"zoom = {self.zoom}: expected at least 1, how far a photograph may be enlarged")
+        if not 0 <= self.tone <= 1:
+            raise ValueError(f"tone = {self.tone}: expected a strength from 0 to 1")
         if unknown := sorted(set(self.weights) - set(self.tasks)):
             raise ValueError(f"weights for unknown tasks {unknown}: the tasks are {', '.join(self.tasks)}")
         smallest = min(min(image.shape[:2]) for image in self.images)
@@ -101,24 +107,44 @@ class Crops(Dataset[Batch]):
         return [self._crop(y, x, rng) for _ in range(self.crops_per_image)]
 
     def _view(self, image: np.ndarray, rng: Generator) -> Tensor:
-        """(3, canvas, canvas) at native or (half of the time) smaller scale, turned and mirrored."""
+        """(3, canvas, canvas) at native or (half of the time) another scale, turned, mirrored and toned."""
         height, width = image.shape[:2]
         side = min(self.canvas or self.crop * 3 // 2, height, width)
         source = side
-        if _uniform(rng) < 0.5:  # log-uniform in scale, from native down to the whole image
-            source = round(side * (min(height, width) / side) ** _uniform(rng))
+        if _uniform(rng) < 0.5:  # log-uniform in scale, from zoom times enlarged to the whole image
+            smallest = side / self.zoom
+            source = round(smallest * (min(height, width) / smallest) ** _uniform(rng))
         top, left = _below(height - source + 1, rng), _below(width - source + 1, rng)
         patch = image[top : top + source, left : left + source]
         if source != side:
             patch = np.asarray(Image.fromarray(patch).resize((side, side), Image.Resampling.BICUBIC))
         turns = _below(8, rng)
         patch = np.rot90(patch[:, ::-1] if turns >= 4 else patch, turns % 4)
-        return torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1))).float().div_(255)
+        x = torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1))).float().div_(255)
+        return toned(x, self.tone, rng) if self.tone else x
 
     def _crop(self, y: Tensor, x: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
         top, left = (_below(side - self.crop + 1, rng) for side in x.shape[1:])
         window = (slice(None), slice(top, top + self.crop), slice(left, left + self.crop))
         return y[window], x[window]
+
+
+def toned(x: Tensor, strength: float, rng: Generator) -> Tensor:
+    """Another exposure, contrast, saturation and white balance of a clean photograph (3, H, W) in [0, 1].
+
+    Without it a network learns that a grey sky is haze and dark trees lie in shadow: it has seen too few of either
+    unharmed. A third of the photographs stay as they are.
+    """
+    if _uniform(rng) < 1 / 3:
+        return x
+    between = [2 * _uniform(rng) - 1 for _ in range(7)]  # each in [-1, 1]
+    gamma, contrast, level, colour = (strength * value for value in between[:4])
+    gains = torch.tensor([2 ** (0.15 * strength * value) for value in between[4:]]).view(3, 1, 1)
+    x = x**2**gamma * gains
+    grey = x.mean(0, keepdim=True)
+    x = grey + (x - grey) * (1 + (colour - strength) / 3 + colour / 3)
+    mean = x.mean()
+    return (mean + 0.15 * level + (x - mean) * (1 + (contrast - strength) / 3)).clamp(0, 1)
 
 
 def restoration_batches(
@@ -133,6 +159,8 @@ def restoration_batches(
     weights: Mapping[str, float] | None = None,
     crops_per_image: int = 2,
     canvas: int = 0,
+    zoom: float = 1.0,
+    tone: float = 0.0,
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
@@ -146,9 +174,14 @@ def restoration_batches(
         weights: relative frequency of tasks, 1 where not given.
         crops_per_image: crops that share one degraded canvas.
         canvas: side of what is degraded; 0 for 1.5 crop.
+        zoom: how far a photograph may be enlarged, at least 1; thumbnails are sharper than photographs at full size.
+        tone: strength, 0 to 1, of random changes of exposure, contrast, saturation and white balance of the clean
+            photograph, before it is degraded.
         rank, world: this process makes every ``world``-th batch-sized share of a step.
     """
-    crops = Crops(load(images), dict(tasks), batch, crop, seed, weights or {}, crops_per_image, canvas, rank, world)
+    crops = Crops(
+        load(images), dict(tasks), batch, crop, seed, weights or {}, crops_per_image, canvas, zoom, tone, rank, world
+    )
     loader = DataLoader(
         crops,
         batch_size=None,

@@ -170,7 +170,7 @@ def write(
     like: Photo | None = None,
     text: Mapping[str, str] | None = None,
 ) -> None:
-    """Write ``pixels`` (3, H, W), clamped to [0, 1], in the format of the suffix; never leaves half a file.
+    """Write ``pixels`` (3 or 1, H, W), clamped to [0, 1], in the format of the suffix; never leaves half a file.
 
     ``like`` gives back alpha (laid on white where the format has none), greyness, bit depth and ICC profile;
     ``text`` goes into a PNG's text chunks and is ignored elsewhere. Raises ValueError for an unknown suffix,
@@ -179,9 +179,9 @@ def write(
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{path}: unknown suffix {path.suffix!r}; use one of {', '.join(FORMATS)}")
-    if not (pixels.ndim == 3 and pixels.shape[0] == 3 and torch.isfinite(pixels).all()):
+    if not (pixels.ndim == 3 and pixels.shape[0] in (1, 3) and torch.isfinite(pixels).all()):
         raise ValueError(
-            f"{path}: expected finite pixels (3, H, W), got shape {tuple(pixels.shape)} or infinite values"
+            f"{path}: expected finite pixels (3 or 1, H, W), got shape {tuple(pixels.shape)} or infinite values"
         )
     if like is not None and like.alpha is not None and like.alpha.shape[1:] != pixels.shape[1:]:
         raise ValueError(f"{path}: pixels {tuple(pixels.shape)} do not fit the alpha {tuple(like.alpha.shape)} of like")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..process import Process
 
-__all__ = ["Density", "LogNormal", "UniformLambda", "UniformTime"]
+__all__ = ["Density", "LogNormal", "UniformIndex", "UniformLambda", "UniformTime"]
 
 
 class Density(ABC):
@@ -37,8 +37,33 @@ class UniformTime(Density):
 
 @final
 @dataclass(frozen=True)
+class UniformIndex(Density):
+    """`count` equally spaced times from t_min to t_max, each as likely: the discrete objectives.
+
+    On a `Table` of N levels count = N trains at its own levels, as DDPM does; on VE(t_min=0) at N geometric noise
+    levels, as SMLD does (Song et al. 2021, arXiv 2011.13456, section 3.3).
+    """
+
+    count: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ValueError(f"UniformIndex count = {self.count}: need at least 2 levels")
+
+    def __call__(self, process: Process, count: int, generator: torch.Generator) -> Tensor:
+        index = (self.count * _uniform(count, generator)).floor().clamp(max=self.count - 1)
+        return process.t_min + (process.t_max - process.t_min) * index / (self.count - 1)
+
+
+@final
+@dataclass(frozen=True)
 class UniformLambda(Density):
-    """lambda uniform between the ends of the process, cut to [low, high]."""
+    r"""lambda uniform between the ends of the process, cut to [low, high].
+
+    Because g^2 dt = -2 sigma^2 dlambda, these are the times of the likelihood objective's importance sampling
+    (p proportional to g^2 / sigma^2; Song, Durkan et al. 2021, arXiv 2101.09258), for every process: with it,
+    `weighting.Sigma2` is the likelihood weighting, at a twentieth of the spread that uniform times give it.
+    """
 
     low: float = -10.0
     high: float = 10.0

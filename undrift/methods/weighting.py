@@ -10,9 +10,10 @@ from typing import final
 from torch import Tensor
 
 from ..prediction import Prediction
+from ..process import Process
 from ..tensor import expand
 
-__all__ = ["Balanced", "Norm", "Plain", "Raw", "Weighting"]
+__all__ = ["Balanced", "Likelihood", "Norm", "Plain", "Raw", "Sigma2", "Weighting"]
 
 
 class Weighting(ABC):
@@ -35,12 +36,43 @@ class Plain(Weighting):
 @final
 @dataclass(frozen=True)
 class Raw(Weighting):
-    """error / out^2: the plain squared error of the network's raw output F, whatever it predicts."""
+    """error / out^2: the plain squared error of the network's raw output F, whatever it predicts.
+
+    With `prediction.noise` this is DDPM's loss, with `prediction.velocity` EDM's weighting.
+    """
 
     prediction: Prediction
 
     def __call__(self, error: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return expand(self.prediction.weight(t, alpha, sigma), error) * error
+
+
+@final
+@dataclass(frozen=True)
+class Sigma2(Weighting):
+    r"""sigma^2 |score error|^2 = e^{2 lambda} error: the squared error of the noise, Score SDE's own loss.
+
+    (Song et al. 2021, arXiv 2011.13456, section 3.3: lambda(t) = 1 / E|score of the kernel|^2.)
+    """
+
+    def __call__(self, error: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return expand((alpha / sigma) ** 2, error) * error
+
+
+@final
+@dataclass(frozen=True)
+class Likelihood(Weighting):
+    r"""g^2 |score error|^2 = g^2 alpha^2 / sigma^4 error: with uniform times, a bound of the negative log-likelihood.
+
+    Maximum Likelihood Training of Score-Based Diffusion Models (Song, Durkan et al. 2021, arXiv 2101.09258). The same
+    integral with far less spread is `density.UniformLambda` with `Sigma2`.
+    """
+
+    process: Process
+
+    def __call__(self, error: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        g2 = self.process.drift_diffusion(t)[1]
+        return expand(g2 * alpha**2 / sigma**4, error) * error
 
 
 @final

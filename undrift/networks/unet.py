@@ -1,4 +1,4 @@
-"""A small U-Net for restoration: F(z, c, image), any image size, made for two CPU cores.
+"""A small U-Net to restore and to generate: F(z, c, image, label), any image size, made for two CPU cores.
 
 The state z and the observed image come in by paths of their own, folded `fold` x `fold` pixels into channels, so
 that no convolution ever runs at full resolution. Each level halves the resolution again. A block is
@@ -160,6 +160,7 @@ class UNet(nn.Module):
         embedding: width of the embedding of c.
         context: number of coarsest levels with `Context`; with 0 the image as a whole is seen by `Glance` alone.
         window: side, in pixels, of the area over which `Context` averages; 0 for the whole image.
+        classes: number K of classes that `label` may name; 0 for a network without classes.
 
     Raises:
         ValueError: for sizes that do not fit together, and for a condition that is missing or unwanted.
@@ -175,6 +176,7 @@ class UNet(nn.Module):
         embedding: int = 128,
         context: int = 2,
         window: int = 0,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         channels, blocks = tuple(channels), tuple(blocks)
@@ -188,6 +190,7 @@ class UNet(nn.Module):
             ("fold", fold, 1),
             ("embedding", embedding, 1),
             ("window", window, 0),
+            ("classes", classes, 0),
         ):
             if value < least:
                 raise ValueError(f"{name} {value}: expected an integer of at least {least}")
@@ -201,6 +204,7 @@ class UNet(nn.Module):
             "embedding": embedding,
             "context": context,
             "window": window,
+            "classes": classes,
         }
         self.cond_channels, self.fold = cond_channels, fold
         self.stride = fold * 2 ** (len(channels) - 1)
@@ -213,6 +217,8 @@ class UNet(nn.Module):
         state, seen = in_channels * fold**2, cond_channels * fold**2
         steps = range(len(channels) - 1)
         self.embed = Fourier(embedding)
+        # The last row is "no class": what a guided sampler compares with (arXiv 2207.12598).
+        self.classes = nn.Embedding(classes + 1, embedding) if classes else None
         self.glance = Glance(seen, embedding) if seen else None
         self.enter = Gated(state, seen, channels[0], embedding)
         self.downs = nn.ModuleList(level(depth) for depth in range(len(channels)))
@@ -227,8 +233,11 @@ class UNet(nn.Module):
                 if layer is not None:
                     layer.weight.mul_(0.05)
 
-    def forward(self, z: Tensor, c: Tensor, image: Tensor | None = None) -> Tensor:
-        """z (B, C, H, W) of about unit scale, c (B,), image (B, K, H, W) in [0, 1] -> (B, C, H, W)."""
+    def forward(self, z: Tensor, c: Tensor, image: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+        """z (B, C, H, W) of about unit scale, c (B,), image (B, K, H, W) in [0, 1] -> (B, C, H, W).
+
+        label (B,), integers in 0 .. classes; `classes` itself, or None, is "no class".
+        """
         if (image is None) != (self.cond_channels == 0):
             wanted = "no image" if self.cond_channels == 0 else "image=<the observed image>"
             raise ValueError(f"cond_channels is {self.cond_channels}: call the network with {wanted}")
@@ -236,6 +245,11 @@ class UNet(nn.Module):
         state = self.folded(z)
         seen = None if image is None else self.folded(2 * image.to(z.dtype) - 1)
         embedding = self.embed(c)
+        if self.classes is not None:
+            none = self.classes.num_embeddings - 1
+            embedding = embedding + self.classes(torch.full_like(c, none, dtype=torch.long) if label is None else label)
+        elif label is not None:
+            raise ValueError("label given to a network without classes: leave it out, or build it with classes=K")
         if self.glance is not None and seen is not None:
             embedding = embedding + self.glance(seen)
         x, skips = self.enter(state, seen, c, embedding), []

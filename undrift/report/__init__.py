@@ -3,9 +3,9 @@
 Nothing here knows models or measures: strings and images in, files out.
 """
 
-from .curves import Panel, curves
-from .page import Comparison, facts, figure, page, section, sliders
-from .pictures import Strip, grid
+from .curves import Panel, curves, curves_png
+from .page import Comparison, facts, figure, gallery, page, section, sliders
+from .pictures import Strip, grid, sheet
 from .table import Table
 
 __all__ = [
@@ -14,10 +14,13 @@ __all__ = [
     "Strip",
     "Table",
     "curves",
+    "curves_png",
     "facts",
     "figure",
+    "gallery",
     "grid",
     "page",
     "section",
+    "sheet",
     "sliders",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data import write
 
-__all__ = ["Strip", "grid"]
+__all__ = ["Strip", "grid", "sheet"]
 
 PAPER, INK, FAINT = (250, 250, 248), (28, 28, 30), (120, 120, 124)
 GAP, MARGIN = 4, 24
@@ -53,6 +53,17 @@ def grid(path: Path, strips: Sequence[Strip], columns: Sequence[str], across: in
         for k, image in enumerate(strip.images):
             canvas.paste(_picture(image), (left + k * (width + GAP), top + line))
     write(path, torch.from_numpy(np.asarray(canvas).copy()).permute(2, 0, 1).float() / 255)
+
+
+def sheet(images: Tensor, across: int, gap: int = 2) -> Tensor:
+    """Images (N, C, H, W) in [0, 1] in rows of `across`, on white, with `gap` pixels between them: (C, h, w)."""
+    count, channels, height, width = images.shape
+    down = -(-count // across)
+    page = torch.ones(channels, down * (height + gap) - gap, across * (width + gap) - gap)
+    for i, image in enumerate(images):
+        top, left = i // across * (height + gap), i % across * (width + gap)
+        page[:, top : top + height, left : left + width] = image
+    return page
 
 
 def _picture(image: Tensor) -> Image.Image:

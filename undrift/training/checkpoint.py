@@ -1,7 +1,7 @@
 """A trained model on disk: a folder that describes itself and executes nothing.
 
     <folder>/weights.safetensors   the network's tensors, float16 or float32
-    <folder>/model.json            process, prediction, network, space, label, scale; facts of the training
+    <folder>/model.json            kind, process, prediction, network, space, label, scale; facts of the training
     <folder>/README.md             the model card
 
 `load` calls registered constructors only, and opens no pickle. Files are replaced one by one, each atomically,
@@ -19,22 +19,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..classify import NoisyClassifier
 from ..denoiser import Denoiser
 from ..registry import build, check_keys, describe
 from ..space import Space
 from .files import replacing, write_json, write_text
 
-__all__ = ["bundled", "find", "load", "read_card", "save"]
+__all__ = ["bundled", "find", "load", "load_classifier", "read_card", "save"]
 
 FORMAT = 1
-PARTS = ("process", "prediction", "network", "space", "label")
+# The parts of a model, by its kind: each a table of the registry.
+KINDS = {
+    "denoiser": ("process", "prediction", "network", "space", "label"),
+    "classifier": ("process", "network", "space", "label"),
+}
 WEIGHTS, MODEL, README = "weights.safetensors", "model.json", "README.md"
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".tar"}
 
 
 def save(
     path: str | Path,
-    denoiser: Denoiser,
+    denoiser: Denoiser | NoisyClassifier,
     space: Space,
     card: Mapping[str, Any] | str | None = None,
     dtype: torch.dtype = torch.float32,
@@ -51,16 +56,9 @@ def save(
         raise ValueError(f"weights as {dtype}: choose torch.float16 or torch.float32")
     folder = Path(path)
     facts = dict(card) if isinstance(card, Mapping) else {}
-    model: dict[str, Any] = {
-        "format": FORMAT,
-        "process": describe(denoiser.process),
-        "prediction": describe(denoiser.prediction),
-        "network": describe(denoiser.network),
-        "space": describe(space),
-        "label": describe(denoiser.label),
-        "scale": denoiser.scale,
-        "training": facts,
-    }
+    kind = "denoiser" if isinstance(denoiser, Denoiser) else "classifier"
+    parts = {part: describe(space if part == "space" else getattr(denoiser, part)) for part in KINDS[kind]}
+    model = {"format": FORMAT, "kind": kind, **parts, "scale": denoiser.scale, "training": facts}
     tensors = {name: _stored(name, value, dtype) for name, value in denoiser.network.state_dict().items()}
     with replacing(folder / WEIGHTS) as part:
         save_file(tensors, part)
@@ -80,10 +78,11 @@ def _readme(name: str, model: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     size = sum(t.numel() * t.element_size() for t in tensors.values())
     count = sum(t.numel() for t in tensors.values())
     rows = {"weights": f"{count:,} numbers, {size / 2**20:.1f} MiB"}
-    rows |= {part: json.dumps(model[part]) for part in (*PARTS, "scale")}
+    rows |= {part: json.dumps(model[part]) for part in (*KINDS[model["kind"]], "scale")}
     rows |= {key: json.dumps(value) for key, value in model["training"].items()}
     table = "\n".join(f"| {key} | `{value}` |" for key, value in rows.items())
-    return f"# {name}\n\nA diffusion model of undrift.\n\n| | |\n|---|---|\n{table}\n"
+    what = {"denoiser": "diffusion model", "classifier": "classifier of noisy images"}[model["kind"]]
+    return f"# {name}\n\nA {what} of undrift.\n\n| | |\n|---|---|\n{table}\n"
 
 
 def bundled() -> list[str]:
@@ -97,8 +96,26 @@ def load(path: str | Path) -> tuple[Denoiser, Space]:
 
     Raises FileNotFoundError or ValueError, in one line, for what is missing, damaged or does not fit.
     """
+    folder, parts, space = _parts(path, "denoiser")
+    denoiser = Denoiser(**parts)
+    _fill(denoiser, folder)
+    return denoiser, space
+
+
+def load_classifier(path: str | Path) -> tuple[NoisyClassifier, Space]:
+    """The classifier of a folder or bundled name, as `load` gives a denoiser."""
+    folder, parts, space = _parts(path, "classifier")
+    classifier = NoisyClassifier(**parts)
+    _fill(classifier, folder)
+    return classifier, space
+
+
+def _parts(path: str | Path, kind: str) -> tuple[Path, dict[str, Any], Space]:
+    """The folder, the arguments of the model, built but for its weights, and its space."""
     folder = find(path)
     model = read_card(folder)
+    if model["kind"] != kind:
+        raise ValueError(f"{folder}: a {model['kind']}, where a {kind} is needed")
     shapes = _shapes(folder / WEIGHTS)
     try:
         # On the meta device first: a file that lies about sizes is found out before any memory is taken.
@@ -106,15 +123,17 @@ def load(path: str | Path) -> tuple[Denoiser, Space]:
             _compare(build("network", model["network"]), shapes, folder)
         # Initial values are about to be overwritten: the caller's random numbers should not move for them.
         with torch.random.fork_rng(devices=[]):
-            parts = {part: build(part, model[part]) for part in PARTS}
-        denoiser = Denoiser(
-            parts["network"], parts["process"], parts["prediction"], scale=model["scale"], label=parts["label"]
-        )
+            parts = {part: build(part, model[part]) for part in KINDS[kind]}
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
+    space: Space = parts.pop("space")
+    return folder, parts | {"scale": model["scale"]}, space
+
+
+def _fill(model: Denoiser | NoisyClassifier, folder: Path) -> None:
     with safe_open(folder / WEIGHTS, "pt") as file:
-        denoiser.network.load_state_dict({name: file.get_tensor(name) for name in shapes})
-    return denoiser.requires_grad_(False).eval(), parts["space"]
+        model.network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    model.requires_grad_(False).eval()
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
@@ -129,12 +148,15 @@ def read_card(path: str | Path) -> dict[str, Any]:
     if not isinstance(model, dict) or model.get("format") != FORMAT:
         found = model.get("format") if isinstance(model, dict) else model
         raise ValueError(f"{file}: format {found!r}, but this undrift reads format {FORMAT}")
-    for part in (*PARTS, "scale", "training"):
-        if part not in model:
-            raise ValueError(f"{file}: no entry {part!r}")
+    model = {"kind": "denoiser"} | model  # format 1 began without classifiers
+    check_keys([model["kind"]], KINDS, f"kind in {file}")
+    entries = (*KINDS[model["kind"]], "scale", "training")
+    for entry in entries:
+        if entry not in model:
+            raise ValueError(f"{file}: no entry {entry!r}")
     if not isinstance(model["scale"], int | float | None):
         raise ValueError(f"{file}: scale = {model['scale']!r}: need a number or null")
-    check_keys(model, ("format", *PARTS, "scale", "training"), f"entry in {file}")
+    check_keys(model, ("format", "kind", *entries), f"entry in {file}")
     return model
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from ..data import Batch, find_images, restoration_batches
 from ..data.batches import load
 from ..degradations import TASKS, Degradation
 from ..registry import check_keys
+from .preview import Preview, Sheet
 
 __all__ = ["Photographs"]
 
@@ -30,7 +31,7 @@ class Photographs:
         weights: relative frequency of tasks, 1 where not given.
         exclude: patterns such as `"*/kodak*"`, matched against the whole path and the file name.
         hold_out_every: every n-th photograph in sorted order is never trained on; 0 holds none out.
-        batch, crop, canvas, crops_per_image, seed, workers: see `data.restoration_batches`.
+        batch, crop, canvas, zoom, tone, crops_per_image, seed, workers: see `data.restoration_batches`.
     """
 
     roots: tuple[str, ...]
@@ -42,6 +43,8 @@ class Photographs:
     batch: int = 16
     crop: int = 128
     canvas: int = 0
+    zoom: float = 1.0
+    tone: float = 0.0
     crops_per_image: int = 2
     seed: int = 0
     workers: int = 1
@@ -78,6 +81,14 @@ class Photographs:
             raise ValueError(f"none of the {len(images)} photographs has both sides >= crop = {self.crop}")
         return large
 
+    def sheet(self, preview: Preview, folder: Path) -> Sheet | None:
+        """Held-out photographs to look at while it trains."""
+        return preview.sheet(self.split()[1], self.chosen(), folder)
+
+    def facts(self) -> dict[str, Any]:
+        """What the model's card says of its data beyond the recipe: nothing."""
+        return {}
+
     def batches(
         self, images: list[np.ndarray], start: int, rank: int = 0, world: int = 1, channels_last: bool = False
     ) -> Iterator[Batch]:
@@ -93,6 +104,8 @@ class Photographs:
             weights=self.weights,
             crops_per_image=self.crops_per_image,
             canvas=self.canvas,
+            zoom=self.zoom,
+            tone=self.tone,
             rank=rank,
             world=world,
         )

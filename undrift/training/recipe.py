@@ -17,10 +17,12 @@ from typing import Any, TypeVar
 
 from ..registry import check_keys
 
-__all__ = ["REQUIRED", "SECTIONS", "call", "override", "read"]
+__all__ = ["METHODS", "REQUIRED", "SECTIONS", "call", "method", "override", "read"]
 
-REQUIRED = ("process", "prediction", "network", "space", "density", "weighting", "data", "optimizer", "training")
-SECTIONS = (*REQUIRED, "denoiser", "label", "schedule", "average", "preview")
+REQUIRED = ("process", "network", "space", "density", "data", "optimizer", "training")
+# What is trained, and the sections that it needs besides.
+METHODS = {"score_matching": ("prediction", "weighting"), "classification": ()}
+SECTIONS = (*REQUIRED, "prediction", "weighting", "method", "denoiser", "label", "schedule", "average", "preview")
 
 T = TypeVar("T")
 
@@ -51,9 +53,19 @@ def override(recipe: Mapping[str, Any], settings: Sequence[str] = ()) -> dict[st
                 raise ValueError(f"setting {setting!r}: {name} is a value, not a table")
         table[last] = _value(text)
     check_keys(changed, SECTIONS, "section")
-    if missing := [name for name in REQUIRED if name not in changed]:
-        raise ValueError(f"the recipe has no [{missing[0]}]; it needs {', '.join(REQUIRED)}")
+    needed = (*REQUIRED, *METHODS[method(changed)])
+    if missing := [name for name in needed if name not in changed]:
+        raise ValueError(f"the recipe has no [{missing[0]}]; it needs {', '.join(needed)}")
     return changed
+
+
+def method(recipe: Mapping[str, Any]) -> str:
+    """The name in [method], one of `METHODS`; score matching where there is none."""
+    table = recipe.get("method", {"name": "score_matching"})
+    if not isinstance(table, Mapping) or set(table) != {"name"}:
+        raise ValueError(f"[method] {table!r}: need a table with a name, one of {', '.join(METHODS)}")
+    check_keys([table["name"]], METHODS, "method name")
+    return str(table["name"])
 
 
 def _value(text: str) -> Any:

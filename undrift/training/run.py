@@ -27,9 +27,10 @@ from torch import nn
 from tqdm import tqdm
 
 from .. import registry
+from ..classify import NoisyClassifier
 from ..data import Batch, generator
 from ..denoiser import Denoiser
-from ..methods import ScoreMatching
+from ..methods import Classification, ScoreMatching
 from ..space import Space
 from . import checkpoint, state
 from .average import Average
@@ -37,15 +38,15 @@ from .files import write_json
 from .fit import Record, fit
 from .interrupt import asked_to_stop, deaf
 from .log import Log
-from .photographs import Photographs
 from .plan import DTYPES, PRECISIONS, Schedule, Training
-from .preview import Preview, Sheet
-from .recipe import call, override, read
+from .preview import Preview
+from .recipe import call, method, override, read
+from .sources import Sheet, Source, source
 
 __all__ = ["Result", "train"]
 
 # What a saved state is the state of: these sections may not change when a run goes on.
-FIXED = ("process", "prediction", "network", "space", "label", "denoiser", "average")
+FIXED = ("process", "prediction", "network", "space", "label", "denoiser", "method", "average")
 
 
 @final
@@ -72,13 +73,13 @@ class _Run:
     recipe: dict[str, Any]
     training: Training
     schedule: Schedule
-    data: Photographs
+    data: Source
     preview: Preview
-    denoiser: Denoiser
+    model: Denoiser | NoisyClassifier
     space: Space
-    average: Average[Denoiser]
+    average: Average[Any]
     optimizer: torch.optim.Optimizer
-    method: ScoreMatching
+    method: ScoreMatching | Classification
     step: int = 0
     skipped: int = 0
     seconds: float = 0.0  # wall-clock and CPU, before this process
@@ -107,13 +108,13 @@ def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Se
         gradient_accumulation_steps=run.training.accumulate,
     )
     rank, main = accelerator.process_index, accelerator.is_main_process
-    run.denoiser.to(accelerator.device)
+    run.model.to(accelerator.device)
     run.average.module.to(accelerator.device)
     rng = generator("loss", run.training.seed, rank)
     _restore(run, folder, rng, rank)
     if main:
         write_json(folder / "recipe.json", table)
-    sheet = run.preview.sheet(run.data.split()[1], run.data.chosen(), folder / "preview") if main else None
+    sheet = run.data.sheet(run.preview, folder / "preview") if main else None
     images = run.data.load()
     with asked_to_stop() as stop:
         with deaf():  # the loaders must outlive the step at hand
@@ -137,6 +138,7 @@ def _steps(
 ) -> bool:
     """Steps until the end or a signal; whether it was the end."""
     training, start, main = run.training, run.step, accelerator.is_main_process
+    (phase,) = run.method.phases
 
     def progress(step: int) -> float:
         return _agreed(accelerator, training.progress(step, run.wall()))
@@ -146,7 +148,7 @@ def _steps(
     records = fit(
         run.method,
         batches,
-        {"denoiser": run.optimizer},
+        {phase: run.optimizer},
         accelerator=accelerator,
         generator=rng,
         start=start,
@@ -164,7 +166,7 @@ def _steps(
             finished, stopped = progress(record.step) >= 1, _agreed(accelerator, float(stop.is_set())) > 0
             if record.step % training.log_every == 0 or finished or stopped:
                 values = _summary(window) | {"lr": run.optimizer.param_groups[0]["lr"], "wall": round(run.wall(), 1)}
-                bar.set_postfix(loss=f"{values['denoiser/loss']:.4f}")
+                bar.set_postfix(loss=f"{values[f'{phase}/loss']:.4f}")
                 log.write(record.step, values)
                 window.clear()
             if sheet and (finished or record.step % run.preview.every == 0):
@@ -188,7 +190,7 @@ def _build(table: dict[str, Any]) -> _Run:
     """Every object of the recipe, before anything is read or written."""
     kinds = ("process", "prediction", "space", "density", "label")
     made = {kind: registry.build(kind, table[kind]) for kind in kinds if kind in table}
-    weighting = registry.build("weighting", table["weighting"], prediction=made["prediction"])
+    process, space, density = made["process"], made["space"], made["density"]
     training, options = call(Training, "training", table), table.get("denoiser", {})
     registry.check_keys(options, ["scale"], "key of [denoiser]")
     with torch.random.fork_rng(devices=[]):
@@ -196,20 +198,28 @@ def _build(table: dict[str, Any]) -> _Run:
         network = registry.build("network", table["network"])
     if training.start_from:
         _begin(network, training.start_from)
-    denoiser = Denoiser(network, made["process"], made["prediction"], label=made.get("label"), **options)
+    model: Denoiser | NoisyClassifier
+    objective: ScoreMatching | Classification
+    if method(table) == "classification":
+        model = NoisyClassifier(network, process, made.get("label"), **options)
+        objective = Classification(model, process, space, density)
+    else:
+        weighting = registry.build("weighting", table["weighting"], prediction=made["prediction"], process=process)
+        model = Denoiser(network, process, made["prediction"], label=made.get("label"), **options)
+        objective = ScoreMatching(model, process, space, density, weighting)
     if training.channels_last:
-        denoiser = denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return _Run(
         recipe=table,
         training=training,
         schedule=call(Schedule, "schedule", table),
-        data=call(Photographs, "data", table),
+        data=source(table),
         preview=call(Preview, "preview", table),
-        denoiser=denoiser,
-        space=made["space"],
-        average=Average(denoiser, registry.build("average", table.get("average", {"name": "power"}))),
-        optimizer=registry.build("optimizer", table["optimizer"], denoiser.parameters()),
-        method=ScoreMatching(denoiser, made["process"], made["space"], made["density"], weighting),
+        model=model,
+        space=space,
+        average=Average(model, registry.build("average", table.get("average", {"name": "power"}))),
+        optimizer=registry.build("optimizer", table["optimizer"], model.parameters()),
+        method=objective,
     )
 
 
@@ -225,7 +235,7 @@ def _save(run: _Run, folder: Path, rng: torch.Generator) -> None:
     """State first, then the model: the model can be made from the state."""
     wall, cpu = run.wall(), run.cpu + _cpu_seconds() - run.cpu_began
     bundle = {
-        "denoiser": run.denoiser.state_dict(),
+        "denoiser": run.model.state_dict(),
         "average": run.average.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "generator": rng.get_state(),
@@ -240,9 +250,10 @@ def _save(run: _Run, folder: Path, rng: torch.Generator) -> None:
         "samples": run.step * run.training.accumulate * run.data.batch,
         "wall_seconds": round(wall),
         "cpu_seconds": round(cpu),
-        "parameters": sum(p.numel() for p in run.denoiser.parameters()),
+        "parameters": sum(p.numel() for p in run.model.parameters()),
         "skipped": run.skipped,
         "torch": str(torch.__version__),
+        **run.data.facts(),
         "recipe": run.recipe,
     }
     checkpoint.save(folder / "model", run.average.module, run.space, facts, DTYPES[run.training.weights])
@@ -259,7 +270,7 @@ def _restore(run: _Run, folder: Path, rng: torch.Generator, rank: int) -> None:
             f"{folder}: holds a run with another [{changed[0]}]: train into a new folder, or restore that section"
         )
     rates = [group["lr"] for group in run.optimizer.param_groups]
-    run.denoiser.load_state_dict(saved["denoiser"])
+    run.model.load_state_dict(saved["denoiser"])
     run.average.load_state_dict(saved["average"])
     run.optimizer.load_state_dict(saved["optimizer"])
     for group, rate in zip(run.optimizer.param_groups, rates, strict=True):

@@ -1,0 +1,54 @@
+"""Class probabilities of noisy states: `classify(z, t) -> logits (B, K)` of p_t(label | z), what guidance asks for.
+
+`NoisyClassifier` gives a network that meaning, as `Denoiser` does for estimates of z_0.
+"""
+
+from collections.abc import Callable
+from typing import cast, final
+
+from torch import Tensor, nn
+
+from .denoiser import Label, LogNoise
+from .process import Process
+from .tensor import expand
+
+__all__ = ["Classify", "NoisyClassifier"]
+
+Classify = Callable[[Tensor, Tensor], Tensor]
+"""classify(z (B, ...), t () or (B,)) -> logits (B, K), log p_t(label | z) up to a constant."""
+
+
+@final
+class NoisyClassifier(nn.Module):
+    r"""A time-conditional network as a classifier of states: logits = F(c_in z_t, label(t)).
+
+    Arguments:
+        network: module with `forward(z (B, ...), c (B,)) -> (B, K)`, and `features` likewise where those are wanted.
+        process: the path that it was trained on.
+        label: what the network is told of the time.
+        scale: standard deviation of the data z_0; c_in = (alpha^2 scale^2 + sigma^2)^(-1/2).
+    """
+
+    def __init__(self, network: nn.Module, process: Process, label: Label | None = None, scale: float = 1.0) -> None:
+        super().__init__()
+        if not scale > 0:
+            raise ValueError(f"NoisyClassifier scale = {scale}: need the positive standard deviation of the data")
+        self.network = network
+        self.process = process
+        self.label = label or LogNoise()
+        self.scale = scale
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        """z (B, ...), t float64 () or (B,) -> logits (B, K), in the dtype of z."""
+        return cast(Tensor, self.network(*self._told(z, t))).to(z.dtype)
+
+    def features(self, z: Tensor, t: Tensor) -> Tensor:
+        """The penultimate layer, (B, D), in the dtype of z."""
+        return cast(Tensor, self.network.features(*self._told(z, t))).to(z.dtype)  # type: ignore[operator]
+
+    def _told(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = self.process.alpha_sigma(t)
+        dtype = next((p.dtype for p in self.network.parameters()), z.dtype)
+        c_in = ((alpha * self.scale) ** 2 + sigma**2) ** -0.5
+        label = self.label(self.process, t).expand(z.shape[0]).to(device=z.device, dtype=dtype)
+        return (expand(c_in, z) * z).to(dtype), label

@@ -1,0 +1,69 @@
+"""The generator that a command works with: its model, the shape of its images, the names of its classes."""
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Denoise, Denoiser
+from ..guidance import ClassifierFree
+from ..process import Process
+from ..space import Residual, Space
+from ..training.checkpoint import read_card
+from .model import open_model
+
+__all__ = ["Generator", "open_generator"]
+
+
+@final
+@dataclass(frozen=True)
+class Generator:
+    """A model that makes images from noise alone.
+
+    Arguments:
+        shape: (C, H, W) of the images that it was trained on.
+        names: of the classes, by number; empty for a model without.
+    """
+
+    denoiser: Denoiser
+    space: Space
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+
+    @property
+    def process(self) -> Process:
+        return self.denoiser.process
+
+    def labels(self, count: int, name: str | None = None) -> Tensor | None:
+        """(count,): the class of that name or number, or all in turn; None for a model without classes."""
+        if name is None:
+            return torch.arange(count) % len(self.names) if self.names else None
+        if not self.names:
+            raise ValueError(f"--label {name}: this model knows no classes: leave it out")
+        known = [known.lower() for known in self.names]
+        number = int(name) if name.isdecimal() else known.index(name.lower()) if name.lower() in known else -1
+        if not 0 <= number < len(self.names):
+            raise ValueError(f"--label {name}: choose one of {', '.join(self.names)}, or 0 to {len(self.names) - 1}")
+        return torch.full((count,), number)
+
+    def guided(self, scale: float) -> Denoise:
+        """The denoiser, with classifier-free guidance unless scale = 1."""
+        if scale == 1:
+            return self.denoiser
+        if not self.names:
+            raise ValueError(f"--guidance {scale}: this model knows no classes: leave it out")
+        return ClassifierFree(self.denoiser, self.process, scale, {"label": len(self.names)})
+
+
+def open_generator(name: str, device: str = "auto", threads: int = 0) -> Generator:
+    """A bundled model or a folder; ValueError for one that restores, and needs a photograph."""
+    denoiser, space = open_model(name, device, threads)
+    facts: dict[str, Any] = read_card(name)["training"]
+    if isinstance(space, Residual):
+        raise ValueError(f"model {name!r} restores photographs: use undrift restore, or give a generator")
+    shape = facts.get("shape")
+    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)):
+        raise ValueError(f"model {name!r}: its model.json names no shape of images under training: [C, H, W] wanted")
+    names = facts.get("classes") or []
+    return Generator(denoiser, space, tuple(shape), tuple(map(str, names)))

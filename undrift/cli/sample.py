@@ -1,0 +1,81 @@
+"""undrift sample: images from noise, by a trained generator."""
+
+import argparse
+import re
+from pathlib import Path
+
+from .arguments import add_machine, whole
+
+__all__ = ["add", "run"]
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--out", metavar="OUT", default="samples.png", help="a picture of them all (samples.png);"
+                        " or a folder: each image, and the picture")  # fmt: skip
+    parser.add_argument("--model", metavar="NAME", default="fashion", help="a bundled model or a folder (fashion)")
+    parser.add_argument("--count", metavar="N", type=whole(1), default=100, help="how many (100)")
+    parser.add_argument("--label", metavar="CLASS", help="a class by name or number; by default all in turn")
+    parser.add_argument("--steps", metavar="N", type=whole(1), default=10, help="network evaluations (10)")
+    parser.add_argument("--solver", metavar="NAME", default="ode-2c", help="see `undrift info` for all (ode-2c)")
+    parser.add_argument("--guidance", metavar="W", type=float, default=1.0, help="classifier-free scale; 1 is none (1)")
+    parser.add_argument("--temperature", metavar="T", type=float, default=1.0, help="scale of the first noise (1)")
+    parser.add_argument("--seed", metavar="N", type=whole(0), default=0, help="of the first image; the rest follow (0)")
+    parser.add_argument(
+        "--size", metavar="PX", type=whole(1), help="side of the images (what the model was trained on)"
+    )
+    add_machine(parser)
+    parser.epilog = "Image k depends on seed + k and its class alone: not on the count, and not on the device."
+
+
+def run(
+    *,
+    out: str,
+    model: str,
+    count: int,
+    label: str | None,
+    steps: int,
+    solver: str,
+    guidance: float,
+    temperature: float,
+    seed: int,
+    size: int | None,
+    device: str,
+    threads: int,
+) -> int:
+    import torch
+    from tqdm import tqdm
+
+    from ..data import write
+    from ..data.image import FORMATS
+    from ..generation import generate
+    from ..report import sheet
+    from .folder import writable
+    from .generator import open_generator
+
+    generator = open_generator(model, device, threads)
+    labels = generator.labels(count, label)
+    shape = generator.shape if size is None else (generator.shape[0], size, size)
+    path = Path(out)
+    single = path.suffix.lower() in FORMATS
+    folder = writable(path.parent if single else path)
+    images = []
+    with tqdm(total=count, unit="image", disable=None) as bar:
+        for batch in generate(
+            generator.guided(guidance), generator.process, generator.space,
+            shape=shape, seeds=range(seed, seed + count), steps=steps, solver=solver, label=labels,
+            temperature=temperature,
+        ):  # fmt: skip
+            for image in batch.cpu():
+                if not single:
+                    k = len(images)
+                    name = (
+                        "" if labels is None else f"-{re.sub(r'[^A-Za-z0-9]+', '-', generator.names[int(labels[k])])}"
+                    )
+                    write(folder / f"{seed + k:06d}{name}.png", image)
+                images.append(image)
+            bar.update(len(batch))
+    picture = path if single else folder / "grid.png"
+    across = len(generator.names) if labels is not None and label is None else round(count**0.5)
+    write(picture, sheet(torch.stack(images), max(1, min(across, count))))
+    print(f"{count} images, {steps} evaluations each with {solver}: {picture}")
+    return 0
