@@ -58,7 +58,7 @@ def run(
     path = Path(out)
     single = path.suffix.lower() in FORMATS
     folder = writable(path.parent if single else path)
-    images = []
+    images = list[torch.Tensor]()
     with tqdm(total=count, unit="image", disable=None) as bar:
         for batch in generate(
             generator.guided(guidance), generator.process, generator.space,

@@ -1,5 +1,6 @@
 """Raw networks: plain modules F(z, c, **cond), of no particular process, prediction or space."""
 
+from .classifier import Classifier
 from .unet import UNet
 
-__all__ = ["UNet"]
+__all__ = ["Classifier", "UNet"]
