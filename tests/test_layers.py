@@ -16,9 +16,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = {
     **dict.fromkeys(("tensor", "noise", "prediction", "degradations", "networks"), 0),
     **dict.fromkeys(("process", "space"), 1),
-    **dict.fromkeys(("times", "solvers", "denoiser"), 2),
-    **dict.fromkeys(("guidance", "sample", "likelihood"), 3),
-    **dict.fromkeys(("methods", "metrics", "data", "restoration"), 4),
+    **dict.fromkeys(("times", "solvers", "denoiser", "classify"), 2),
+    **dict.fromkeys(("guidance", "sample", "likelihood", "latent", "restart"), 3),
+    **dict.fromkeys(("methods", "metrics", "data", "restoration", "generation"), 4),
     **dict.fromkeys(("interop", "report"), 5),
     **dict.fromkeys((f"training.{name}" for name in ("fit", "average", "files", "state", "log", "interrupt")), 5),
     **dict.fromkeys(("registry", "training", "evaluation", "cli"), 6),
@@ -35,6 +35,7 @@ UNSEEN = {
     "guidance": {"solvers", "networks", "prediction"},
     "methods": {"networks"},
     "denoiser": {"networks", "space", "solvers", "degradations", "noise"},
+    "classify": {"networks", "space", "solvers", "degradations", "noise"},
     "sample": {"networks", "prediction"},
 }
 

@@ -22,6 +22,8 @@ COMMANDS: dict[str, str] = {
     "restore": "restore photographs, or folders of them",
     "degrade": "degrade photographs in one of ten ways",
     "sample": "make images from noise",
+    "edit": "fill in, colourise or interpolate images with a generator",
+    "likelihood": "measure how likely images are under a generator",
     "train": "train a model from a recipe, or go on with it",
     "evaluate": "measure a model on clean or paired photographs",
     "info": "explain a model, a recipe, a process or the steps of a run",
