@@ -8,9 +8,7 @@
 `Solver` will do with `sample`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -18,12 +16,13 @@ from torch import Tensor
 from . import times
 from .denoiser import Denoise
 from .noise import PerSample
+from .preset import Preset
 from .process import Process
 from .sample import sample
-from .solvers import Ancestral, EulerMaruyama, Exponential, Heun, ReverseDiffusion, Solver
+from .solvers import Ancestral, EulerMaruyama, Exponential, Heun, ReverseDiffusion
 from .space import Space
 
-__all__ = ["PRESETS", "Preset", "generate"]
+__all__ = ["PRESETS", "generate"]
 
 END = 4.0
 """Half log-SNR of the last network input, noise of 1.8 % of the data: finer detail than 8 bits of contrast show."""
@@ -40,23 +39,13 @@ def _halved(process: Process, evaluations: int) -> Tensor:
     return _in_lambda(process, (evaluations + 1) // 2)
 
 
-@final
-@dataclass(frozen=True)
-class Preset:
-    """A solver with the grid that suits it; `grid(process, evaluations) -> times`."""
-
-    solver: Solver
-    grid: Callable[[Process, int], Tensor] = _in_lambda
-    about: str = ""
-
-
 PRESETS: dict[str, Preset] = {
-    "ode-1": Preset(Exponential(1), about="DDIM"),
-    "ode-2": Preset(Exponential(2), about="DPM-Solver++(2M), exact second-order weights"),
-    "ode-2c": Preset(Exponential(2, corrector=True), about="ode-2 with the free corrector, order 3"),
-    "ode-3": Preset(Exponential(3), about="DPM-Solver++ of order 3"),
-    "sde-1": Preset(Exponential(1, tau=1.0), about="the posterior step, uniform in lambda"),
-    "sde-2": Preset(Exponential(2, tau=1.0), about="SDE-DPM-Solver++(2M)"),
+    "ode-1": Preset(Exponential(1), _in_lambda, "DDIM"),
+    "ode-2": Preset(Exponential(2), _in_lambda, "DPM-Solver++(2M), exact second-order weights"),
+    "ode-2c": Preset(Exponential(2, corrector=True), _in_lambda, "ode-2 with the free corrector, order 3"),
+    "ode-3": Preset(Exponential(3), _in_lambda, "DPM-Solver++ of order 3"),
+    "sde-1": Preset(Exponential(1, tau=1.0), _in_lambda, "the posterior step, uniform in lambda"),
+    "sde-2": Preset(Exponential(2, tau=1.0), _in_lambda, "SDE-DPM-Solver++(2M)"),
     "euler": Preset(EulerMaruyama(), times.uniform, "Euler-Maruyama on the reverse SDE"),
     "reverse": Preset(ReverseDiffusion(), times.uniform, "Song's reverse diffusion predictor"),
     "ancestral": Preset(Ancestral(), times.uniform, "DDPM's posterior sampling"),

@@ -18,12 +18,13 @@ from . import times
 from .denoiser import Denoiser
 from .guidance import tiled
 from .noise import PerSample
+from .preset import Preset
 from .process import Process
 from .sample import sample
-from .solvers import Ancestral, EulerMaruyama, Exponential, Heun, Solver
+from .solvers import Ancestral, EulerMaruyama, Exponential, Heun
 from .space import Space
 
-__all__ = ["PRESETS", "Preset", "Restored", "restore"]
+__all__ = ["PRESETS", "Restored", "restore"]
 
 
 START, END = 5.0, 6.5
@@ -48,23 +49,13 @@ def _halved(process: Process, evaluations: int) -> Tensor:
     return times.karras(process, (evaluations + 1) // 2)
 
 
-@final
-@dataclass(frozen=True)
-class Preset:
-    """A solver with the grid that suits it; `grid(process, evaluations) -> times`."""
-
-    solver: Solver
-    grid: Callable[[Process, int], Tensor] = _in_lambda
-    about: str = ""
-
-
 PRESETS: dict[str, Preset] = {
-    "ode-1": Preset(Exponential(1), about="DDIM = MR Sampler-ODE-1"),
-    "ode-2": Preset(Exponential(2), about="MR Sampler-ODE-2, data prediction"),
-    "ode-2c": Preset(Exponential(2, corrector=True), about="ode-2 with the free corrector, order 3"),
-    "ode-3": Preset(Exponential(3), about="MR Sampler-ODE-3 with the exact third-order weight"),
-    "sde-1": Preset(Exponential(1, tau=1.0), about="MR Sampler-SDE-1"),
-    "sde-2": Preset(Exponential(2, tau=1.0), about="MR Sampler-SDE-2, data prediction"),
+    "ode-1": Preset(Exponential(1), _in_lambda, "DDIM = MR Sampler-ODE-1"),
+    "ode-2": Preset(Exponential(2), _in_lambda, "MR Sampler-ODE-2, data prediction"),
+    "ode-2c": Preset(Exponential(2, corrector=True), _in_lambda, "ode-2 with the free corrector, order 3"),
+    "ode-3": Preset(Exponential(3), _in_lambda, "MR Sampler-ODE-3 with the exact third-order weight"),
+    "sde-1": Preset(Exponential(1, tau=1.0), _in_lambda, "MR Sampler-SDE-1"),
+    "sde-2": Preset(Exponential(2, tau=1.0), _in_lambda, "MR Sampler-SDE-2, data prediction"),
     "posterior": Preset(Ancestral(), times.uniform, "IR-SDE's posterior sampling, correctly strided"),
     "euler": Preset(EulerMaruyama(), times.uniform, "Euler-Maruyama on the reverse SDE"),
     "heun": Preset(Heun(), _halved, "Heun's method, two evaluations per step"),

@@ -43,8 +43,9 @@ def tiles(path, count):
 
 
 def test_inpainting_keeps_what_is_known(undrift_, generators, pictures):
-    code, out, error = undrift_(
-        "edit", "inpaint", "a.png", "--mask", "mask.png", "--model", generators["colour"], "--samples", "2", "--steps", "4",
+    code, _, error = undrift_(
+        "edit", "inpaint", "a.png", "--mask", "mask.png", "--model", generators["colour"],
+        "--samples", "2", "--steps", "4",
     )  # fmt: skip
     assert code == 0, error
     original, hole, first, second = tiles(pictures / "edited.png", 4)
@@ -70,7 +71,7 @@ def test_colours_have_the_grey_that_was_given(undrift_, generators, pictures):
 
 
 def test_interpolation_starts_and_ends_at_the_images(undrift_, generators, pictures):
-    code, out, error = undrift_(
+    code, _, error = undrift_(
         "edit", "interpolate", "a.png", "b.png", "--model", generators["grey"], "--samples", "3", "--label", "dog",
     )  # fmt: skip
     assert code == 0, error

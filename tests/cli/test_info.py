@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from undrift import MeanReverting, __version__, load, registry, times
+from undrift import MeanReverting, __version__, generation, load, registry, times
 from undrift.degradations import TASKS
 from undrift.networks import UNet
 from undrift.restoration import PRESETS, restore
@@ -25,8 +25,9 @@ def test_what_is_installed(undrift_):
     assert (code, errors) == (0, [])
     assert (found["undrift"], found["torch"]) == (__version__, torch.__version__)
     assert found["tasks"] == ", ".join(TASKS)
-    listed = [line.split()[0] for line in lines[lines.index("solvers") + 1 :]]
-    assert listed == list(PRESETS)
+    restore, generate = lines.index("solvers to restore"), lines.index("solvers to generate")
+    assert [line.split()[0] for line in lines[restore + 1 : generate]] == list(PRESETS)
+    assert [line.split()[0] for line in lines[generate + 1 :]] == list(generation.PRESETS)
 
 
 def test_a_model(undrift_, model, tmp_path):
@@ -99,7 +100,7 @@ def test_planned_evaluations_are_those_of_restore(undrift_, model, solver):
 
 
 def test_the_plan_of_a_process_by_name(undrift_):
-    shown = numbers(undrift_("info", "vp", "--steps", 3, "--solver", "posterior")[1])
+    shown = numbers(undrift_("info", "vp", "--steps", 3, "--solver", "ancestral")[1])
     grid = times.uniform(registry.build("process", {"name": "vp"}), 3)
     assert shown["t"] == pytest.approx(grid[:-1].tolist(), abs=6e-5)
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from .. import __version__, registry
+from .. import __version__, generation, registry, restoration
 from ..degradations import TASKS
+from ..preset import Preset
 from ..process import Process
-from ..restoration import PRESETS
 from ..training import checkpoint, recipe
 from .explain_recipe import explain_recipe
 from .recipes import find_recipe, known_recipes
 from .text import described, rows, table, times_of
 
-__all__ = ["Subject", "explain", "find", "installation", "process_of"]
+__all__ = ["Subject", "explain", "find", "installation", "presets_of", "process_of"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,17 @@ def process_of(subject: Subject) -> Process:
     return made
 
 
+def presets_of(subject: Subject) -> dict[str, Preset]:
+    """Those for restoring where the state is a residual, else those for generating."""
+    if subject.process:
+        restores = subject.process == "mean_reverting"
+    elif subject.recipe is not None:
+        restores = recipe.override(recipe.read(subject.recipe))["space"].get("name") == "residual"
+    else:
+        restores = checkpoint.read_card(subject.model)["space"]["name"] == "residual"
+    return restoration.PRESETS if restores else generation.PRESETS
+
+
 def explain(subject: Subject) -> str:
     if subject.recipe is not None:
         return explain_recipe(subject.recipe)
@@ -87,8 +98,10 @@ def installation() -> str:
         "processes": ", ".join(registry.CLASSES["process"]),
         "tasks": ", ".join(TASKS),
     }
-    solvers = rows({f"  {name}": preset.about for name, preset in PRESETS.items()})
-    return f"{rows(facts)}\nsolvers\n{solvers}"
+    parts = [rows(facts)]
+    for task, presets in (("restore", restoration.PRESETS), ("generate", generation.PRESETS)):
+        parts += [f"solvers to {task}", rows({f"  {name}": preset.about for name, preset in presets.items()})]
+    return "\n".join(parts)
 
 
 def _process(name: str) -> str:
@@ -108,24 +121,25 @@ def _process(name: str) -> str:
 
 def _model(name: str) -> str:
     card = checkpoint.read_card(name)
-    denoiser, _ = checkpoint.load(name)
+    made, _ = checkpoint.load_classifier(name) if card["kind"] == "classifier" else checkpoint.load(name)
     folder = checkpoint.find(name)
     weights = folder / checkpoint.WEIGHTS
     with safe_open(weights, "pt") as file:
         kinds = sorted({str(file.get_slice(key).get_dtype()) for key in file.keys()})  # noqa: SIM118
     facts = {
         "model": str(folder),
+        "kind": card["kind"],
         "network": described(card["network"]),
-        "parameters": f"{sum(p.numel() for p in denoiser.parameters()):,}",
+        "parameters": f"{sum(p.numel() for p in made.parameters()):,}",
         "weights": f"{weights.stat().st_size / 2**20:.1f} MiB, {' '.join(kinds)}",
         "process": described(card["process"]),
-        "times": times_of(denoiser.process),
-        "prediction": described(card["prediction"]),
-        "space": described(card["space"]),
-        "label": described(card["label"]),
+        "times": times_of(made.process),
+        **{part: described(card[part]) for part in ("prediction", "space", "label") if part in card},
         "scale": json.dumps(card["scale"]),
     }
     training = card["training"] if isinstance(card["training"], dict) else {}
+    if isinstance(names := training.get("classes"), list) and names:
+        facts["classes"] = ", ".join(json.dumps(name)[1:-1] for name in names)
     shown = {key: value for key, value in training.items() if key != "recipe" and not isinstance(value, dict | list)}
     facts |= {f"trained: {json.dumps(key)[1:-1]}": json.dumps(value) for key, value in shown.items()}
     return rows(facts)

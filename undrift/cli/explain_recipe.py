@@ -11,30 +11,32 @@ from torch import Tensor, nn
 
 from .. import registry
 from ..training import recipe
+from ..training.labelled import Labelled
 from ..training.photographs import Photographs
 from ..training.plan import Schedule, Training
 from ..training.preview import Preview
+from ..training.sources import source
 from .errors import one_line
 from .text import described, rows, times_of
 
 __all__ = ["explain_recipe"]
 
-WRITTEN = "model/ (what `undrift restore --model` takes), state/, log.jsonl, recipe.json"
+WRITTEN = "model/ (what --model takes), state/, log.jsonl, recipe.json"
 
 
 def explain_recipe(path: Path) -> str:
     """Its parts, data, length, and estimates of size and memory; raises what the training would."""
     tables = recipe.override(recipe.read(path))
     process = registry.build("process", tables["process"])
-    prediction = registry.build("prediction", tables["prediction"])
-    registry.build("space", tables["space"])
-    registry.build("density", tables["density"])
-    registry.build("weighting", tables["weighting"], prediction=prediction)
+    named = [name for name in ("prediction", "space", "density", "weighting", "optimizer") if name in tables]
+    made = {name: registry.build(name, tables[name]) for name in ("prediction", "space", "density") if name in tables}
+    if "weighting" in tables:
+        registry.build("weighting", tables["weighting"], prediction=made.get("prediction"), process=process)
     with torch.device("meta"):
         network = registry.build("network", tables["network"])
         registry.build("optimizer", tables["optimizer"], network.parameters())
     training = recipe.call(Training, "training", tables)
-    data = recipe.call(Photographs, "data", tables)
+    data = source(tables)
     preview = recipe.call(Preview, "preview", tables)
     recipe.call(Schedule, "schedule", tables)
     count = sum(p.numel() for p in network.parameters())
@@ -42,11 +44,12 @@ def explain_recipe(path: Path) -> str:
         "recipe": str(path),
         "process": described(registry.describe(process)),
         "times": times_of(process),
-        **{name: described(tables[name]) for name in ("prediction", "space", "density", "weighting", "optimizer")},
+        "trains": recipe.method(tables).replace("_", " "),
+        **{name: described(tables[name]) for name in named},
         "network": described(registry.describe(network)),
         "parameters": f"{count:,}; model of {_mib(count * (2 if training.weights == 'float16' else 4))}",
-        **_photographs(data),
-        "batch": f"{data.batch} crops of {data.crop} x {data.crop}" + _times(training.accumulate),
+        **(_photographs(data) if isinstance(data, Photographs) else _labelled(data)),
+        "batch": _batch(data) + _times(training.accumulate),
         "length": _length(training),
         "precision": training.precision,
         "memory": _memory(network, count, data, training),
@@ -64,6 +67,22 @@ def _photographs(data: Photographs) -> dict[str, str]:
     return {"photographs": f"{len(trained):,} to train on, {len(held):,} held out", "tasks": tasks}
 
 
+def _labelled(data: Labelled) -> dict[str, str]:
+    try:
+        images = data.load()
+    except (OSError, ValueError) as error:
+        return {"images": f"MISSING: {one_line(error)}"}
+    names = data.names or images.names
+    told = f"{len(names)}: {', '.join(names)}" if data.classes else "none"
+    return {"images": f"{len(images):,} of {' x '.join(map(str, images.images.shape[1:]))}", "classes": told}
+
+
+def _batch(data: Photographs | Labelled) -> str:
+    if isinstance(data, Photographs):
+        return f"{data.batch} crops of {data.crop} x {data.crop}"
+    return f"{data.batch} images"
+
+
 def _times(accumulate: int) -> str:
     return f", {accumulate} batches per step" if accumulate > 1 else ""
 
@@ -75,20 +94,23 @@ def _length(training: Training) -> str:
     return ", or ".join(ends) + (", whichever ends first" if len(ends) > 1 else "")
 
 
-def _memory(network: nn.Module, count: int, data: Photographs, training: Training) -> str:
+def _memory(network: nn.Module, count: int, data: Photographs | Labelled, training: Training) -> str:
     """An estimate: weights, gradient, two moments and the average; what the backward pass keeps; the photographs."""
     parts = {"weights and optimiser": 5 * 4 * count}
     if activations := _activations(network, data):
         parts["activations"] = activations * (2 if training.precision == "bfloat16" else 4)
     with suppress(OSError, ValueError):  # said above
-        parts["photographs"] = _decoded(data.split()[0])
+        if isinstance(data, Photographs):
+            parts["photographs"] = _decoded(data.split()[0])
+        else:
+            parts["images"] = data.load().images.numel()
     whole = sum(parts.values())
     return f"about {_mib(whole)}, and the libraries: " + ", ".join(
         f"{name} {_mib(size)}" for name, size in parts.items()
     )
 
 
-def _activations(network: nn.Module, data: Photographs) -> int:
+def _activations(network: nn.Module, data: Photographs | Labelled) -> int:
     """Numbers that the layers put out for one batch, counted on the meta device, where nothing is computed."""
     seen = 0
 
@@ -99,10 +121,14 @@ def _activations(network: nn.Module, data: Photographs) -> int:
     for layer in network.modules():
         if not list(layer.children()):
             layer.register_forward_hook(count)
-    z = torch.zeros(data.batch, 3, data.crop, data.crop, device="meta")
     try:
-        network(z, z[:, 0, 0, 0], image=z)
-    except Exception:  # a network of somebody else's, with other conditions
+        if isinstance(data, Photographs):
+            z = torch.zeros(data.batch, 3, data.crop, data.crop, device="meta")
+            network(z, z[:, 0, 0, 0], image=z)
+        else:
+            z = torch.zeros(data.batch, *data.load().images.shape[1:], device="meta")
+            network(z, z[:, 0, 0, 0])
+    except Exception:  # a network of somebody else's, with other conditions; or no data
         return 0
     return seen
 

@@ -29,7 +29,7 @@ def run(*, what: str | None, steps: int | None, solver: str | None) -> int:
         return 0
     subject = explain.find(what)
     if steps or solver:
-        print(run_plan(explain.process_of(subject), steps or 8, solver or "ode-2"))
+        print(run_plan(explain.process_of(subject), explain.presets_of(subject), steps or 8, solver or "ode-2"))
     else:
         print(explain.explain(subject))
     return 0

@@ -1,13 +1,14 @@
 """The steps of a run, before it runs: times, the path at them, network calls, and the solver's coefficients."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from ..preset import Preset
 from ..process import Process
 from ..registry import check_keys
-from ..restoration import PRESETS
 from ..sample import trajectory
 from ..solvers import Exponential, Solver
 from .text import table
@@ -15,10 +16,10 @@ from .text import table
 __all__ = ["run_plan"]
 
 
-def run_plan(process: Process, steps: int, solver: str) -> str:
+def run_plan(process: Process, presets: Mapping[str, Preset], steps: int, solver: str) -> str:
     """A table with one row per step from t to s: alpha, sigma and lambda at t; ValueError for an unknown solver."""
-    check_keys([solver], PRESETS, "solver")
-    preset = PRESETS[solver]
+    check_keys([solver], presets, "solver")
+    preset = presets[solver]
     times = preset.grid(process, steps)
     calls = _calls(process, times, preset.solver)
     alpha, sigma = process.alpha_sigma(times)

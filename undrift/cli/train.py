@@ -35,8 +35,22 @@ def run(*, recipe: str, settings: Sequence[str], out: str | None) -> int:
         f"{facts['parameters']:,} parameters, {size:.1f} MiB"
     )
     if result.finished:
-        print(f"restore with it: undrift restore PHOTO -o OUT --model {shlex.quote(str(result.model))}")
+        print(_next(result.model))
         return 0
     again = shlex.join(["undrift", "train", recipe, "--out", str(folder), *settings])
     print(f"stopped and saved; the same command goes on: {again}")
     return 130
+
+
+def _next(model: Path) -> str:
+    """The command that a finished model is for."""
+    import shlex
+
+    from ..training.checkpoint import read_card
+
+    card, name = read_card(model), shlex.quote(str(model))
+    if card["kind"] == "classifier":
+        return f"look at it: undrift info {name}"
+    if card["space"]["name"] == "residual":
+        return f"restore with it: undrift restore PHOTO -o OUT --model {name}"
+    return f"sample from it: undrift sample --model {name}"
