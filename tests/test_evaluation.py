@@ -183,7 +183,9 @@ def test_batches_move_no_number(model, folder):
 
 def test_learned_measures_are_taken_where_they_are_given(model, folder):
     pairs = Photographs(folder, ["noisy"], size=32)
-    measures = Measures(lambda x, y: (x - y).abs().mean((1, 2, 3)), lambda images: images.float().mean((2, 3)))
+    measures = Measures(
+        lambda x, y: (x - y).abs().mean((1, 2, 3)), metrics.Function(lambda images: images.mean((2, 3)), "means")
+    )
     found = assess(*model, pairs.pairs("noisy"), DEGRADED, measures=measures).values
     assert {"lpips", "fid"} <= set(found)
     assert {"lpips", "fid"} <= set(measures.protocols)

@@ -133,3 +133,22 @@ def test_curves_mark_every_point_and_name_every_series():
     assert {"a", "b & c"} <= {text.text for text in root.iter(f"{ns}text")}
     with pytest.raises(ValueError, match="nothing to draw"):
         report.curves([report.Panel("P", {"a": []})])
+
+
+def test_curves_on_paper_are_those_of_the_svg(tmp_path):
+    panels = [report.Panel("P", {"a": [(1, 0.0), (10, 1.0)], "b": [(1, 1.0), (10, 0.2)]}, {"level": 0.5})]
+    report.curves_png(tmp_path / "c.png", panels, scale=3)
+    picture = Image.open(tmp_path / "c.png")
+    root, ns = curve_of(panels)
+    assert picture.size == tuple(3 * int(side) for side in root.get("viewBox").split()[2:])
+    for dot in root.iter(f"{ns}circle"):
+        place = tuple(round(3 * float(dot.get(axis))) for axis in ("cx", "cy"))
+        assert "#{:02x}{:02x}{:02x}".format(*picture.getpixel(place)) == dot.get("fill")
+    with pytest.raises(ValueError, match="nothing to draw"):
+        report.curves_png(tmp_path / "d.png", [])
+
+
+def test_a_gallery_shows_every_picture_by_its_name():
+    root = ET.fromstring(report.gallery({"a <b>": images(1)[0], "c": images(1)[0]}))
+    assert [image.get("alt") for image in root.iter("img")] == ["a <b>", "c"]
+    assert [name.text for name in root.iter("b")] == ["a <b>", "c"]

@@ -16,7 +16,7 @@ from .prediction import Prediction
 from .process import Process
 from .tensor import expand
 
-__all__ = ["Denoise", "Denoiser", "GaussianMixture", "Label", "LogNoise", "Time"]
+__all__ = ["Denoise", "Denoiser", "GaussianMixture", "Label", "Level", "LogNoise", "Sigma", "Time"]
 
 Denoise = Callable[..., Tensor]
 """denoise(z (B, ...), t () or (B,), **cond) -> estimate of z_0 (B, ...)."""
@@ -50,6 +50,29 @@ class Time(Label):
 
     def __call__(self, process: Process, t: Tensor) -> Tensor:
         return self.factor * t
+
+
+@final
+@dataclass(frozen=True)
+class Sigma(Label):
+    """sigma_t itself, as the VE networks of Score SDE that were trained at continuous times want it."""
+
+    def __call__(self, process: Process, t: Tensor) -> Tensor:
+        return process.alpha_sigma(t)[1]
+
+
+@final
+@dataclass(frozen=True)
+class Level(Label):
+    """round((t_max - t)(steps - 1)): the index of the noise level, from 0 for the highest to steps - 1.
+
+    What discretely trained VE networks want: the levels are those at `steps` even times from t_max = 1 to 0.
+    """
+
+    steps: int = 1000
+
+    def __call__(self, process: Process, t: Tensor) -> Tensor:
+        return ((process.t_max - t) * (self.steps - 1)).round().clamp(0, self.steps - 1)
 
 
 @final

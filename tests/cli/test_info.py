@@ -150,7 +150,7 @@ def test_a_recipe_before_it_runs(undrift_, photograph, tmp_path):
         ("mean_revertin", "unknown model, recipe or process 'mean_revertin': did you mean mean_reverting?"),
         ("noise.toml", "noise.toml: not a recipe in TOML ("),
         ("lost.toml", "no recipe 'lost.toml'"),
-        ("short.toml", "the recipe has no [prediction]; it needs process,"),
+        ("short.toml", "the recipe has no [network]; it needs process,"),
         ("wrong.toml", "unknown argument of network unet 'chanels': did you mean channels?"),
         ("bent", "bent: weights.safetensors has"),
         ("torn", "torn/model.json: damaged ("),

@@ -9,14 +9,14 @@ from undrift.training.recipe import REQUIRED, call, override, read
 from undrift.training.run import _build
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
-BARE = {name: {} for name in REQUIRED}
+BARE = {name: {} for name in (*REQUIRED, "prediction", "weighting")}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_of_ours_builds(path):
     run = _build(override(read(path)))
-    assert run.method.denoiser is run.denoiser
-    assert sum(p.numel() for p in run.denoiser.parameters()) > 10_000
+    assert getattr(run.method, run.method.phases[0]) is run.model
+    assert sum(p.numel() for p in run.model.parameters()) > 10_000
 
 
 def test_settings_replace_values_tables_and_nested_ones():
@@ -46,7 +46,7 @@ def test_settings_replace_values_tables_and_nested_ones():
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        ("proces.lam=1", r"^unknown section 'proces': did you mean process\? There are process, prediction"),
+        ("proces.lam=1", r"^unknown section 'proces': did you mean process\? There are process, network"),
         ("process", r"^setting 'process': need key=value, e.g. training.steps=1000$"),
         ("data.seed.more=1", r"^setting 'data.seed.more=1': seed is a value, not a table$"),
         ("data.sede=1", r"^unknown key of \[data\] 'sede': did you mean seed\? There are roots, tasks"),
@@ -64,7 +64,7 @@ def test_wrong_settings_are_one_line(setting, line):
 def test_wrong_recipes_are_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"^unknown section 'proces'"):
         override({"proces": {}})
-    with pytest.raises(ValueError, match=r"^the recipe has no \[process\]; it needs process, prediction"):
+    with pytest.raises(ValueError, match=r"^the recipe has no \[process\]; it needs process, network"):
         override({})
     with pytest.raises(FileNotFoundError, match=r"^no recipe .*none.toml$"):
         read(tmp_path / "none.toml")

@@ -10,11 +10,11 @@ from tqdm import tqdm
 from .. import report
 from ..data import read, write
 from ..denoiser import Denoiser
-from ..evaluation import DEGRADED, Found, Measures, PairSet, Results, Setting, assess, compare
+from ..evaluation import DEGRADED, Found, Measures, PairSet, Results, Setting, assess
 from ..space import Space
 from ..training.files import write_text
 
-__all__ = ["Assessment", "comparison", "settings_of"]
+__all__ = ["HEADS", "Assessment", "settings_of"]
 
 # measure -> head, decimals
 HEADS: dict[str, tuple[str, int]] = {
@@ -30,7 +30,6 @@ HEADS: dict[str, tuple[str, int]] = {
     "evaluations": ("evals", 0),
     "seconds": ("seconds", 3),
 }
-COMPARED = ("psnr", "ssim", "haarpsi", "swd")
 
 
 def settings_of(
@@ -186,24 +185,3 @@ class Assessment:
 
 def _example(folder: Path, name: str) -> Path:
     return folder / f"{name.replace(':', '-').replace('*', 'x')}.png"
-
-
-def comparison(a: str, b: str) -> str:
-    """Two results side by side, a table per setting: value in a, in b, and the difference b - a."""
-    rows = compare(Results.read(a), Results.read(b))
-    parts = [f"a: {a}\nb: {b}"]
-    for setting in dict.fromkeys(setting for _, setting, _ in rows):
-        keys = COMPARED
-        cells = [
-            [task, *(cell for key in keys for cell in _difference(key, *found[key]))]
-            for task, name, found in rows
-            if name == setting
-        ]
-        columns, groups = ["task", *["a", "b", "b - a"] * len(keys)], [(HEADS[key][0], 3) for key in keys]
-        parts.append(f"{setting}\n{report.Table(columns, cells, groups, totals=1).text()}")
-    return "\n\n".join(parts)
-
-
-def _difference(key: str, a: float, b: float) -> list[str]:
-    digits = HEADS[key][1]
-    return [f"{a:.{digits}f}", f"{b:.{digits}f}", f"{b - a:+.{digits}f}"]

@@ -1,6 +1,7 @@
 """What `undrift edit` does to one image: rows of pictures, (N, C, H, W) in [0, 1], the given ones first."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,10 +78,11 @@ def interpolated(generator: Generator, paths: Sequence[str], samples: int, label
         raise ValueError(f"interpolate: {len(paths)} images: give two")
     ends = torch.stack([as_model(generator, path) for path in paths])
     process, space = generator.process, generator.space
-    one = {} if label is None else {"label": label.expand(1)}
-    codes = latent.encode(generator.denoiser, process, space.encode(ends), **{k: v.expand(2) for k, v in one.items()})
+    one: dict[str, Any] = {} if label is None else {"label": label.expand(1)}
+    two: dict[str, Any] = {k: v.expand(2) for k, v in one.items()}
+    codes = latent.encode(generator.denoiser, process, space.encode(ends), **two)
     weights = torch.linspace(0, 1, samples + 2, dtype=torch.float64)[1:-1]
     between = latent.interpolate(codes[:1], codes[1:], weights)[:, 0]
-    given = {k: v.expand(samples) for k, v in one.items()}
+    given: dict[str, Any] = {k: v.expand(samples) for k, v in one.items()}
     states = latent.decode(generator.denoiser, process, between, **given)
     return torch.cat([ends[:1], space.decode(states).clamp(0, 1), ends[1:]])

@@ -1,96 +1,95 @@
-"""undrift evaluate --data DIR: a model on many photographs, every task and setting, with all that can be measured."""
+"""undrift evaluate --data DIR: a model on many photographs, with all that can be measured.
+
+A restorer is given degraded ones, every task and setting; a generator's own are compared with them as a set.
+"""
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from .arguments import add_machine, whole
 
 __all__ = ["add", "run"]
 
+# Flag -> its value where it is not given, for the one kind of model that knows it. None: not given.
+RESTORER: dict[str, Any] = {
+    "paired": False,
+    "tasks": [],
+    "baseline": ["posterior:100"],
+    "lpips": None,
+}
+GENERATOR: dict[str, Any] = {"split": "test", "extractor": None, "guidance": 1.0, "neighbours": 5, "bits": 0}
+
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="DIR", help="clean photographs, degraded here; see --paired")
-    parser.add_argument(
-        "--paired", action="store_true", help="DIR holds pairs: <task>/LQ/<name> and <task>/GT/<name>, nothing is made"
-    )
+    parser.add_argument("--data", metavar="PATH", help="photographs: a folder; for generators also class folders, .npz")
     parser.add_argument("-o", "--out", metavar="DIR", default="undrift-evaluation", help="(undrift-evaluation)")
     parser.add_argument("--model", metavar="NAME", default="universal", help="a bundled model or a folder (universal)")
-    parser.add_argument("--tasks", metavar="NAME", nargs="+", default=[], help="some of them (all)")
-    parser.add_argument("--steps", metavar="N", nargs="+", type=whole(1), default=[5, 8], help="evaluations (5 8)")
+    parser.add_argument("--steps", metavar="N", nargs="+", type=whole(1), help="evaluations (5 8; generators 5 10 20)")
     parser.add_argument(
         "--solver",
         metavar="NAME",
         nargs="+",
-        default=["ode-2"],
-        help="each with all --steps, or as solver:steps (ode-2)",
+        help="each with all --steps, or as solver:steps (ode-2; generators ode-2c)",
     )
     parser.add_argument(
-        "--baseline", metavar="SPEC", nargs="*", default=["posterior:100"], help="what to compare with (posterior:100)"
+        "--samples",
+        metavar="K",
+        type=whole(1),
+        help="also the mean of K samples of the first setting (1); generators: how many images (as many as the data)",
     )
     parser.add_argument(
-        "--samples", metavar="K", type=whole(1), default=1, help="also the mean of K samples of the first setting"
+        "--size", metavar="PX", type=whole(0), help="central crop, 0 for none (192; generators: what they make)"
     )
-    parser.add_argument("--size", metavar="PX", type=whole(0), default=192, help="central crop, 0 for none (192)")
     parser.add_argument("--limit", metavar="N", type=whole(0), default=0, help="photographs per task, 0 for all (0)")
     parser.add_argument("--seed", metavar="N", type=whole(0), default=0, help="of degradations and noise (0)")
-    parser.add_argument("--batch", metavar="N", type=whole(1), default=8, help="photographs at a time (8)")
-    parser.add_argument(
-        "--lpips", metavar="FILE", nargs="?", const="", help="measure LPIPS; the AlexNet file, or UNDRIFT_WEIGHTS"
-    )
-    parser.add_argument("--fid", metavar="FILE", help="measure FID, with this TorchScript Inception")
+    parser.add_argument("--batch", metavar="N", type=whole(1), help="photographs at a time (8; generators 100)")
+    parser.add_argument("--fid", metavar="FILE", help="FID, with this TorchScript Inception, a program that will run")
     parser.add_argument(
         "--compare", metavar="RESULTS", nargs=2, help="instead: two results.json, made alike, side by side"
     )
+    restorer = parser.add_argument_group("restorers")
+    restorer.add_argument(
+        "--paired",
+        action="store_true",
+        default=None,
+        help="the folder holds pairs: <task>/LQ/<name> and <task>/GT/<name>, nothing is made",
+    )
+    restorer.add_argument("--tasks", metavar="NAME", nargs="+", help="some of them (all)")
+    restorer.add_argument("--baseline", metavar="SPEC", nargs="*", help="what to compare with (posterior:100)")
+    restorer.add_argument(
+        "--lpips", metavar="FILE", nargs="?", const="", help="measure LPIPS; the AlexNet file, or UNDRIFT_WEIGHTS"
+    )
+    generator = parser.add_argument_group("generators")
+    generator.add_argument("--split", choices=["test", "train", "all"], help="part of the data to compare with (test)")
+    generator.add_argument("--extractor", metavar="NAME", help="of features: a bundled classifier or a folder")
+    generator.add_argument("--guidance", metavar="W", type=float, help="classifier-free scale; 1 is none (1)")
+    generator.add_argument("--neighbours", metavar="K", type=whole(1), help="k of precision ... coverage (5)")
+    generator.add_argument("--bits", metavar="N", type=whole(0), help="measure bits/dim, on N of the data (0)")
     add_machine(parser)
     parser.epilog = "Interrupted, it goes on where it was when started again with the same -o."
 
 
-def run(
-    *,
-    data: str | None,
-    paired: bool,
-    out: str,
-    model: str,
-    tasks: Sequence[str],
-    steps: Sequence[int],
-    solver: Sequence[str],
-    baseline: Sequence[str],
-    samples: int,
-    size: int,
-    limit: int,
-    seed: int,
-    batch: int,
-    lpips: str | None,
-    fid: str | None,
-    compare: Sequence[str] | None,
-    device: str,
-    threads: int,
-) -> int:
-    from .. import metrics
-    from ..evaluation import Benchmark, Measures, Photographs, Results, fingerprint, machine, stamp
-    from .assessment import Assessment, comparison, settings_of
-    from .folder import writable
+def run(*, compare: list[str] | None, model: str, device: str, threads: int, data: str | None, **given: Any) -> int:
+    from .evaluate_generator import evaluate, makes_images
+    from .evaluate_restorer import assess
     from .model import open_model
 
     if compare:
+        from .comparison import comparison
+
         print(comparison(*compare))
         return 0
     if data is None:
-        raise ValueError("nothing to restore: give --data DIR, a folder of clean photographs (see --help)")
-    settings = settings_of(solver, steps, baseline, samples)
-    pairs = (
-        Benchmark(data, tasks, size=size, limit=limit)
-        if paired
-        else Photographs(data, tasks, size=size, limit=limit, seed=seed)
-    )
-    measures = Measures(
-        None if lpips is None else metrics.Lpips(weights=lpips or None),
-        None if fid is None else metrics.inception(fid),
-    )
+        raise ValueError("nothing to measure on: give --data DIR, a folder of photographs (see --help)")
     denoiser, space = open_model(model, device, threads)
-    folder = writable(Path(out))
-    where = machine(str(next(denoiser.parameters()).device), batch)
-    results = Results.resume(folder, stamp(fingerprint(model), pairs, seed, measures.protocols), where)
-    Assessment(model, pairs, settings, results, folder).run(denoiser, space, measures, batch, seed)
-    return 0
+    if makes_images(denoiser, space):
+        return evaluate(model, denoiser, space, data, **_only(given, GENERATOR, RESTORER, f"{model} is a generator"))
+    return assess(model, denoiser, space, data, **_only(given, RESTORER, GENERATOR, f"{model} is a restorer"))
+
+
+def _only(given: dict[str, Any], own: dict[str, Any], other: dict[str, Any], what: str) -> dict[str, Any]:
+    """Without the flags of the other kind of model, which must not be given; with the values of those left out."""
+    if wrong := [name for name in other if given[name] is not None]:
+        raise ValueError(f"--{wrong[0]}: {what}, which knows no such thing: leave it out")
+    known = {name: value for name, value in given.items() if name not in other}
+    return known | {name: value for name, value in own.items() if known[name] is None}

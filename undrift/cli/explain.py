@@ -126,7 +126,7 @@ def _model(name: str) -> str:
     weights = folder / checkpoint.WEIGHTS
     with safe_open(weights, "pt") as file:
         kinds = sorted({str(file.get_slice(key).get_dtype()) for key in file.keys()})  # noqa: SIM118
-    facts = {
+    facts: dict[str, str] = {
         "model": str(folder),
         "kind": card["kind"],
         "network": described(card["network"]),

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from .arguments import add_machine, whole
 
@@ -58,11 +59,11 @@ def run(
     with tqdm(total=len(images), unit="image", disable=None) as bar:
         for first in range(0, len(images), batch):
             x = images[first : first + batch]
-            labels = None if label is None else generator.labels(len(x), label)
+            given: dict[str, Any] = {} if label is None else {"label": generator.labels(len(x), label)}
             found = image_likelihood(
                 generator.denoiser, generator.process, generator.space, x, draws=draws, probes=probes or None,
                 kind=kind, solver=solver, noise=PerSample(range(seed + first, seed + first + len(x))),
-                **({} if labels is None else {"label": labels}),
+                **given,
             )  # fmt: skip
             assert found.bits_per_dim is not None  # image_likelihood always says
             scale = x[0].numel() * torch.log(torch.tensor(2.0))

@@ -22,10 +22,10 @@ COMMANDS: dict[str, str] = {
     "restore": "restore photographs, or folders of them",
     "degrade": "degrade photographs in one of ten ways",
     "sample": "make images from noise",
-    "edit": "fill in, colourise or interpolate images with a generator",
-    "likelihood": "measure how likely images are under a generator",
+    "edit": "fill in, colourise or interpolate images",
+    "likelihood": "say how likely images are under a generator",
     "train": "train a model from a recipe, or go on with it",
-    "evaluate": "measure a model on clean or paired photographs",
+    "evaluate": "measure a restorer or a generator",
     "info": "explain a model, a recipe, a process or the steps of a run",
 }
 
@@ -89,7 +89,7 @@ def _dispatch(argv: list[str]) -> int:
 def _overview() -> _Parser:
     parser = _Parser(
         prog="undrift",
-        description="Restore photographs by mean-reverting diffusion.",
+        description="Diffusion models as stochastic differential equations: restore photographs, make and measure images.",
         epilog="undrift COMMAND --help explains one command.",
         allow_abbrev=False,
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 from .. import metrics
 from ..data import Pair, generator
 from ..denoiser import Denoiser
-from ..metrics.distribution import Extractor
+from ..metrics import Extractor
 from ..space import Space
 from .settings import Setting, restored
 

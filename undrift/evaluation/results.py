@@ -2,6 +2,8 @@
 
 {"stamp": {"undrift", "torch", "model", "seed", "protocols", "data": {task: facts}},
  "machine": {...}, "tasks": {task: {setting: {measure: value}}}}
+
+A generator's has one task, "generation", and more in its stamp: see `generation`.
 """
 
 import json
@@ -16,14 +18,15 @@ from typing import Any, final
 import torch
 
 from .. import __version__
-from ..training.checkpoint import PARTS, WEIGHTS, find, read_card
+from ..training.checkpoint import KINDS, WEIGHTS, find, read_card
 from ..training.files import write_json
 from .sets import PairSet
 from .settings import DEGRADED, Setting
 
-__all__ = ["Results", "compare", "fingerprint", "machine", "stamp"]
+__all__ = ["Results", "compare", "fingerprint", "machine", "stamp", "versions"]
 
 FILE = "results.json"
+TABLES = ("data", "samplers")  # of the stamp: they may grow, and are compared where both have an entry
 
 
 def fingerprint(model: str | os.PathLike[str]) -> dict[str, Any]:
@@ -31,7 +34,7 @@ def fingerprint(model: str | os.PathLike[str]) -> dict[str, Any]:
     card = read_card(os.fspath(model))
     folder = find(Path(model))
     digest = sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    return {"weights": digest} | {part: card[part] for part in (*PARTS, "scale")}
+    return {"weights": digest} | {part: card[part] for part in (*KINDS[card["kind"]], "scale")}
 
 
 def machine(device: str, batch: int) -> dict[str, Any]:
@@ -46,16 +49,12 @@ def machine(device: str, batch: int) -> dict[str, Any]:
 
 def stamp(model: dict[str, Any], pairs: PairSet, seed: int, protocols: dict[str, str]) -> dict[str, Any]:
     """What the numbers depend on; `model` is a `fingerprint`."""
-    version = torch.__version__.partition("+")[0]
     data = {task: pairs.facts(task) for task in pairs.tasks}
-    return {
-        "undrift": __version__,
-        "torch": version,
-        "model": model,
-        "seed": seed,
-        "protocols": protocols,
-        "data": data,
-    }
+    return versions() | {"model": model, "seed": seed, "protocols": protocols, "data": data}
+
+
+def versions() -> dict[str, str]:
+    return {"undrift": __version__, "torch": torch.__version__.partition("+")[0]}
 
 
 @final
@@ -87,13 +86,13 @@ class Results:
         known = cls.read(folder)
         if unlike := _unlike(known.stamp, stamp):
             raise ValueError(f"{folder / FILE} was made with another {unlike}: give another -o, or remove it")
-        data = known.stamp["data"] | stamp["data"]
-        return cls(stamp | {"data": data}, known.tasks, machine)
+        tables = {name: known.stamp[name] | stamp[name] for name in TABLES if name in stamp}
+        return cls(stamp | tables, known.tasks, machine)
 
     def done(self) -> Iterable[tuple[str, str]]:
         return [(task, setting) for task, rows in self.tasks.items() for setting in rows]
 
-    def add(self, task: str, setting: Setting, values: dict[str, float]) -> None:
+    def add(self, task: str, setting: Setting | str, values: dict[str, float]) -> None:
         self.tasks.setdefault(task, {})[str(setting)] = values
 
     def save(self, folder: Path) -> None:
@@ -131,9 +130,12 @@ def _both(a: Results, b: Results, task: str, setting: str) -> bool:
 
 
 def _unlike(a: Any, b: Any, path: str = "") -> str:
-    """The first entry, as `data.noisy.size: 192, not 256`, in which two stamps differ; tasks that one lacks do not."""
+    """The first entry, as `data.noisy.size: 192, not 256`, in which two stamps differ.
+
+    What one lacks of TABLES is no difference.
+    """
     if isinstance(a, dict) and isinstance(b, dict):
-        keys = [key for key in a if key in b] if path == "data" else list(dict.fromkeys([*a, *b]))
+        keys = [key for key in a if key in b] if path in TABLES else list(dict.fromkeys([*a, *b]))
         differences = (_unlike(a.get(key), b.get(key), f"{path}.{key}".lstrip(".")) for key in keys)
         return next((each for each in differences if each), "")
     return "" if a == b else f"{path} ({_short(a)}, not {_short(b)})"

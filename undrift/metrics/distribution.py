@@ -1,103 +1,13 @@
-"""Distances between two sets of images: do restored images look like clean ones, whichever they are?"""
+"""Distance of two sets of images without any network: do restored images look like clean ones, whichever they are?"""
 
 import math
-import os
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import TypeAlias
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Extractor", "Fid", "Moments", "frechet", "inception", "swd"]
-
-Extractor: TypeAlias = Callable[[Tensor], Tensor]  # uint8 (B, 3, H, W) -> features (B, D)
-
-
-def frechet(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:
-    """Squared 2-Wasserstein distance of two Gaussians, float64, means (D,), covariances (D, D):
-
-        |mean_a - mean_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2).
-
-    Two symmetric eigenvalue problems: real by construction, and sound where a covariance is rank deficient.
-    """
-    a, b = cov_a.double(), cov_b.double()
-    values, vectors = torch.linalg.eigh(a)
-    root = vectors * values.clamp_min(0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ b @ root).clamp_min(0).sqrt().sum()
-    apart = (mean_a.double() - mean_b.double()).square().sum()
-    distance: Tensor = apart + a.trace() + b.trace() - 2 * cross
-    return distance
-
-
-class Moments:
-    """Mean and unbiased covariance of features that arrive in batches, float64, in O(D^2) memory.
-
-    Batches are merged by "Updating formulae and a pairwise algorithm for computing sample variances"
-    (Chan et al., 1979), which does not cancel as a sum of squares does.
-    """
-
-    def __init__(self) -> None:
-        self.count, self.mean, self.scatter = 0, torch.zeros(()).double(), torch.zeros(()).double()
-
-    def update(self, features: Tensor) -> None:
-        """Takes in features (B, D)."""
-        new = features.detach().double()
-        n, mean = len(new), new.mean(0)
-        centred, gap = new - mean, mean - self.mean
-        total = self.count + n
-        self.scatter = self.scatter + centred.T @ centred + torch.outer(gap, gap) * (self.count * n / total)
-        self.mean = self.mean + gap * (n / total)
-        self.count = total
-
-    @property
-    def cov(self) -> Tensor:
-        if self.count < 2:
-            raise ValueError(f"a covariance needs at least 2 images, got {self.count}")
-        return self.scatter / (self.count - 1)
-
-
-class Fid:
-    """Frechet inception distance of two streams of images.
-
-    "GANs trained by a two time-scale update rule converge to a local Nash equilibrium" (Heusel et al., 2017,
-    arXiv:1706.08500). Biased upwards for small sets: compare only at equal numbers of images.
-
-    Arguments:
-        extractor: uint8 (B, 3, H, W) -> features (B, D); ``inception(path)``, or any other.
-    """
-
-    def __init__(self, extractor: Extractor) -> None:
-        self.extractor, self.x, self.y = extractor, Moments(), Moments()
-
-    def update(self, x: Tensor | None = None, y: Tensor | None = None) -> None:
-        """Takes in reference images ``x`` and / or others ``y``, (B, 3, H, W) in [0, 1]; rounded to uint8."""
-        for side, images in ((self.x, x), (self.y, y)):
-            if images is not None:
-                with torch.no_grad():
-                    side.update(self.extractor(images.clamp(0, 1).mul(255).round().byte()))
-
-    def compute(self) -> Tensor:
-        """The distance so far, () float64."""
-        return frechet(self.x.mean, self.x.cov, self.y.mean, self.y.cov)
-
-
-def inception(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Extractor:
-    """Inception features (B, 2048) from a TorchScript file that you name; it holds code, so trust it first.
-
-    Made for NVIDIA's ``inception-2015-12-05.pt``, the TensorFlow network that published FIDs mean.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"FID needs a TorchScript Inception, no {path}: download https://nvlabs-fi-cdn.nvidia.com/"
-            "stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt and pass its path"
-        )
-    try:
-        network = torch.jit.load(os.fspath(path), map_location=device).eval()
-    except RuntimeError as error:
-        raise ValueError(f"{path}: not a TorchScript file ({str(error).splitlines()[0]})") from None
-    return lambda images: network(images.to(device), return_features=True)
+__all__ = ["swd"]
 
 
 def swd(

@@ -1,17 +1,28 @@
-"""Quality against evaluations as an SVG: drawn by hand, legible on light and dark ground, no plotting library."""
+"""Quality against evaluations as an SVG or PNG: drawn by hand, legible on light and dark ground, no plotting library.
+
+`panels` become marks - texts, lines, dots - in one place; the two formats only paint them.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import TypeAlias, final
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias, final
 
-__all__ = ["Panel", "curves"]
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from ..data import write
+
+__all__ = ["Panel", "curves", "curves_png"]
 
 Points: TypeAlias = Sequence[tuple[float, float]]
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+PAPER, INK, FAINT, RULE = "#fafaf8", "#1c1c1e", "#78787c", "#e3e3e0"
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 440, 300, 56, 14, 34, 44
 STYLE = (
     "svg.curves{font:12px system-ui,sans-serif;color:#1c1c1e}svg.curves text{fill:currentColor}"
@@ -30,24 +41,91 @@ class Panel:
     levels: Mapping[str, float] = field(default_factory=dict)
 
 
+class _Text(NamedTuple):
+    x: float
+    y: float
+    text: str
+    anchor: Literal["start", "middle", "end"] = "start"
+    kind: Literal["", "faint", "bold"] = "faint"
+
+    def svg(self) -> str:
+        style = {"": "", "faint": ' class="faint"', "bold": ' font-weight="600"'}[self.kind]
+        anchor = "" if self.anchor == "start" else f' text-anchor="{self.anchor}"'
+        return f'<text{style} x="{self.x}" y="{self.y}"{anchor}>{escape(self.text)}</text>'
+
+    def paint(self, draw: ImageDraw.ImageDraw, scale: int) -> None:
+        font = ImageFont.load_default(12 * scale)
+        anchor = {"start": "ls", "middle": "ms", "end": "rs"}[self.anchor]
+        ink = FAINT if self.kind == "faint" else INK
+        draw.text((self.x * scale, self.y * scale), self.text, ink, font, anchor)
+
+
+class _Line(NamedTuple):
+    """Through points; a kind of STYLE, or a colour."""
+
+    points: Points
+    kind: str
+
+    def svg(self) -> str:
+        if self.kind.startswith("#"):
+            places = " ".join(f"{x},{y}" for x, y in self.points)
+            return f'<polyline points="{places}" fill="none" stroke="{self.kind}" stroke-width="2"/>'
+        (x1, y1), (x2, y2) = self.points
+        return f'<line class="{self.kind}" x1="{x1}" x2="{x2}" y1="{y1}" y2="{y2}"/>'
+
+    def paint(self, draw: ImageDraw.ImageDraw, scale: int) -> None:
+        ink, width = {"rule": (RULE, 1), "level": (FAINT, 1)}.get(self.kind, (self.kind, 2))
+        draw.line([(x * scale, y * scale) for x, y in self.points], ink, width * scale, "curve")
+
+
+class _Dot(NamedTuple):
+    x: float
+    y: float
+    colour: str
+    radius: float = 3.5
+
+    def svg(self) -> str:
+        return f'<circle cx="{self.x}" cy="{self.y}" r="{self.radius:g}" fill="{self.colour}"/>'
+
+    def paint(self, draw: ImageDraw.ImageDraw, scale: int) -> None:
+        draw.circle((self.x * scale, self.y * scale), self.radius * scale, self.colour)
+
+
+_Mark: TypeAlias = _Text | _Line | _Dot
+
+
 def curves(panels: Sequence[Panel]) -> str:
     """An SVG of the panels side by side, the evaluations on a logarithmic axis. ValueError without any point."""
+    width, height, marks = _drawn(panels)
+    return (
+        f'<svg class="curves" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">'
+        f"<title>{escape(', '.join(panel.title for panel in panels))}</title><style>{STYLE}</style>"
+        f"{''.join(mark.svg() for mark in marks)}</svg>"
+    )
+
+
+def curves_png(path: Path, panels: Sequence[Panel], scale: int = 2) -> None:
+    """The same on paper, `scale` pixels for one. ValueError without any point, OSError where it cannot write."""
+    width, height, marks = _drawn(panels)
+    canvas = Image.new("RGB", (width * scale, height * scale), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for mark in marks:
+        mark.paint(draw, scale)
+    write(path, torch.from_numpy(np.asarray(canvas).copy()).permute(2, 0, 1).float() / 255)
+
+
+def _drawn(panels: Sequence[Panel]) -> tuple[int, int, list[_Mark]]:
+    """Width, height, marks."""
     if not panels or not any(points for panel in panels for points in panel.series.values()):
         raise ValueError("nothing to draw: need at least one panel with a point")
     names = list(dict.fromkeys(name for panel in panels for name in panel.series))
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
     rows = -(-len(names) // (4 * len(panels)))
-    width, height = WIDTH * len(panels), HEIGHT + 22 * rows
-    parts = [part for i, panel in enumerate(panels) for part in _panel(panel, i * WIDTH, colours)]
-    parts += _legend(colours, 4 * len(panels))
-    return (
-        f'<svg class="curves" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">'
-        f"<title>{escape(', '.join(panel.title for panel in panels))}</title><style>{STYLE}</style>"
-        f"{''.join(parts)}</svg>"
-    )
+    marks = [mark for i, panel in enumerate(panels) for mark in _panel(panel, i * WIDTH, colours)]
+    return WIDTH * len(panels), HEIGHT + 22 * rows, [*marks, *_legend(colours, 4 * len(panels))]
 
 
-def _panel(panel: Panel, shift: int, colours: Mapping[str, str]) -> Iterator[str]:
+def _panel(panel: Panel, shift: int, colours: Mapping[str, str]) -> Iterator[_Mark]:
     points = [point for each in panel.series.values() for point in each]
     low_x, high_x = (f(math.log(x) for x, _ in points) for f in (min, max))
     values = [y for _, y in points] + list(panel.levels.values())
@@ -63,29 +141,27 @@ def _panel(panel: Panel, shift: int, colours: Mapping[str, str]) -> Iterator[str
         return round(TOP + (high - value) / (high - low) * inner_y, 1)
 
     left, right = shift + LEFT, shift + WIDTH - RIGHT
-    yield f'<text x="{left}" y="{TOP - 14}" font-weight="600">{escape(panel.title)}</text>'
+    yield _Text(left, TOP - 14, panel.title, kind="bold")
     for tick in ticks:
-        yield f'<line class="rule" x1="{left}" x2="{right}" y1="{y(tick)}" y2="{y(tick)}"/>'
-        yield f'<text class="faint" x="{left - 8}" y="{y(tick) + 4}" text-anchor="end">{tick:.10g}</text>'
+        yield _Line([(left, y(tick)), (right, y(tick))], "rule")
+        yield _Text(left - 8, y(tick) + 4, f"{tick:.10g}", "end")
     for value in _apart(sorted({point[0] for point in points}), x):
-        yield f'<text class="faint" x="{x(value)}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:g}</text>'
-    middle = (left + right) / 2
-    yield f'<text class="faint" x="{middle}" y="{HEIGHT - BOTTOM + 36}" text-anchor="middle">evaluations</text>'
+        yield _Text(x(value), HEIGHT - BOTTOM + 18, f"{value:g}", "middle")
+    yield _Text((left + right) / 2, HEIGHT - BOTTOM + 36, "evaluations", "middle")
     for name, level in panel.levels.items():
-        yield f'<line class="level" x1="{left}" x2="{right}" y1="{y(level)}" y2="{y(level)}"/>'
-        yield f'<text class="faint" x="{right}" y="{y(level) - 5}" text-anchor="end">{escape(name)}</text>'
+        yield _Line([(left, y(level)), (right, y(level))], "level")
+        yield _Text(right, y(level) - 5, name, "end")
     for name, each in panel.series.items():
         places = [(x(a), y(b)) for a, b in sorted(each)]
-        line = " ".join(f"{a},{b}" for a, b in places)
-        yield f'<polyline points="{line}" fill="none" stroke="{colours[name]}" stroke-width="2"/>'
-        yield from (f'<circle cx="{a}" cy="{b}" r="3.5" fill="{colours[name]}"/>' for a, b in places)
+        yield _Line(places, colours[name])
+        yield from (_Dot(*place, colours[name]) for place in places)
 
 
-def _legend(colours: Mapping[str, str], per_row: int) -> Iterator[str]:
+def _legend(colours: Mapping[str, str], per_row: int) -> Iterator[_Mark]:
     for i, (name, colour) in enumerate(colours.items()):
         left, top = LEFT + i % per_row * 95, HEIGHT + 12 + i // per_row * 22
-        yield f'<circle cx="{left + 4}" cy="{top}" r="4" fill="{colour}"/>'
-        yield f'<text x="{left + 14}" y="{top + 4}">{escape(name)}</text>'
+        yield _Dot(left + 4, top, colour, 4)
+        yield _Text(left + 14, top + 4, name, kind="")
 
 
 def _apart(values: Sequence[float], place: Callable[[float], float]) -> Iterator[float]:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["Comparison", "facts", "figure", "page", "section", "sliders"]
+__all__ = ["Comparison", "facts", "figure", "gallery", "page", "section", "sliders"]
 
 
 @final
@@ -68,6 +68,16 @@ def figure(markup: str) -> str:
 def sliders(comparisons: Sequence[Comparison]) -> str:
     """All comparisons, as many beside one another as there is room for."""
     return f'<div class="comparisons">{"".join(map(_slider, comparisons))}</div>'
+
+
+def gallery(images: Mapping[str, Tensor]) -> str:
+    """Named images (3, H, W) in [0, 1], as many beside one another as there is room for."""
+    shown = (
+        f'<figure class="compare"><img class="pixels" alt="{escape(name)}" src="{_uri(image)}"/>'
+        f"<figcaption><b>{escape(name)}</b></figcaption></figure>"
+        for name, image in images.items()
+    )
+    return f'<div class="comparisons">{"".join(shown)}</div>'
 
 
 def _slider(c: Comparison) -> str:

@@ -1,0 +1,52 @@
+"""What `undrift evaluate` does with a restorer: from the words of the command line to an `Assessment`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import metrics
+from ..denoiser import Denoiser
+from ..evaluation import Benchmark, Measures, Photographs, Results, fingerprint, machine, stamp
+from ..space import Space
+from .assessment import Assessment, settings_of
+from .folder import writable
+
+__all__ = ["assess"]
+
+
+def assess(
+    model: str,
+    denoiser: Denoiser,
+    space: Space,
+    data: str,
+    *,
+    paired: bool,
+    out: str,
+    tasks: Sequence[str],
+    steps: Sequence[int] | None,
+    solver: Sequence[str] | None,
+    baseline: Sequence[str],
+    samples: int | None,
+    size: int | None,
+    limit: int,
+    seed: int,
+    batch: int | None,
+    lpips: str | None,
+    fid: str | None,
+) -> int:
+    """The exit code; None stands for what suits a restorer."""
+    settings = settings_of(solver or ["ode-2"], steps or [5, 8], baseline, samples or 1)
+    size, batch = 192 if size is None else size, batch or 8
+    pairs = (
+        Benchmark(data, tasks, size=size, limit=limit)
+        if paired
+        else Photographs(data, tasks, size=size, limit=limit, seed=seed)
+    )
+    measures = Measures(
+        None if lpips is None else metrics.Lpips(weights=lpips or None),
+        None if fid is None else metrics.TorchScript(fid, trust=True, probabilities=False),
+    )
+    folder = writable(Path(out))
+    where = machine(str(next(denoiser.parameters()).device), batch)
+    results = Results.resume(folder, stamp(fingerprint(model), pairs, seed, measures.protocols), where)
+    Assessment(model, pairs, settings, results, folder).run(denoiser, space, measures, batch, seed)
+    return 0

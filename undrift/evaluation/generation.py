@@ -1,0 +1,252 @@
+"""How good is a generator: samplers -> distances of their images from real ones, resumable.
+
+    data = Reference.read("fashion_mnist.npz")
+    samplers = [sampler(denoiser, space, "ode-2:10", data.shape), ...]
+    stamp = generation_stamp(fingerprint("fashion"), data, extractor, samplers, samples=10000)
+    results = Results.resume(folder, stamp, {})
+    for name, row in evaluate_generator(samplers, data, extractor, results, folder): print(name, row["fd"])
+
+Image i of every sampler is that of one seed, made from (seed, i) alone. Features are held, images never; features
+already made lie in `<folder>/features` until their row is done: an interruption costs at most `parts.CHUNK` images.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor
+
+from .. import metrics
+from ..data import generator
+from ..data.labelled import read_labelled
+from ..denoiser import Denoise, Denoiser
+from ..generation import PRESETS, generate
+from ..metrics import Estimate, Extractor, Features
+from ..metrics.estimate import mean_of
+from ..registry import check_keys
+from ..space import Space
+from .parts import Part, collected
+from .results import Results, versions
+
+__all__ = ["REAL", "TASK", "Reference", "Sampler", "evaluate_generator", "generation_stamp", "sampler"]
+
+TASK, REAL = "generation", "real"
+MEASURES = ("fd", "kid", "is", "precision", "recall", "density", "coverage")
+
+
+@final
+@dataclass(frozen=True)
+class Reference:
+    """Real images (N, C, H, W), uint8, and where they come from."""
+
+    images: Tensor
+    name: str
+    split: str
+
+    @classmethod
+    def read(
+        cls, path: str | Path, split: Literal["test", "train", "all"] = "test", *, size: int = 0, limit: int = 0
+    ) -> "Reference":
+        """What `data.read_labelled` finds there; with a limit, a random choice that is always the same."""
+        parts: list[Literal["train", "test"]] = ["train", "test"] if split == "all" else [split]
+        images = torch.cat([read_labelled(path, part, size).images for part in parts])
+        if 0 < limit < len(images):
+            images = images[torch.randperm(len(images), generator=generator("limit"))[:limit].sort().values]
+        return cls(images, Path(path).stem, split)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.images.shape[1:])
+
+    def facts(self) -> dict[str, Any]:
+        digest = sha256(self.images.contiguous().numpy().tobytes()).hexdigest()
+        facts = {"name": self.name, "split": self.split, "images": len(self.images), "shape": list(self.shape)}
+        return facts | {"digest": digest}
+
+
+@final
+@dataclass(frozen=True)
+class Sampler:
+    """A way to make images.
+
+    Arguments:
+        name: `solver:evaluations`, as in tables.
+        draw: numbers of images -> images (B, C, H, W) in [0, 1], and network evaluations for each.
+        facts: what the name stands for, JSON values, for stamps.
+    """
+
+    name: str
+    draw: Callable[[range], tuple[Tensor, float]]
+    facts: dict[str, Any]
+
+
+def sampler(
+    denoiser: Denoiser,
+    space: Space,
+    spec: str,
+    shape: Sequence[int],
+    *,
+    seed: int = 0,
+    classes: int = 0,
+    guide: Callable[[Denoise], Denoise] = lambda denoise: denoise,
+    facts: Mapping[str, Any] | None = None,
+) -> Sampler:
+    """The sampler of a spec, `solver:evaluations`, a solver of `generation.PRESETS`.
+
+    Arguments:
+        shape: of an image, (C, H, W).
+        seed: image i draws from (seed, i), whatever the sampler.
+        classes: image i is of class i mod `classes`; 0 asks for none.
+        guide: makes a guided denoiser of the plain one; what it asks of the network is counted.
+        facts: what `guide` does, for the stamp.
+    """
+    solver, _, number = spec.partition(":")
+    check_keys([solver], PRESETS, "solver")
+    if not number.isdecimal() or int(number) < 1:
+        raise ValueError(f"{spec!r}: need solver:evaluations, as ode-2:10")
+    grid = PRESETS[solver].grid(denoiser.process, int(number))
+
+    def draw(numbers: range) -> tuple[Tensor, float]:
+        asked = 0
+
+        def counted(z: Tensor, t: Tensor, **cond: Any) -> Tensor:
+            nonlocal asked
+            asked += len(z)
+            estimate: Tensor = denoiser(z, t, **cond)
+            return estimate
+
+        seeds = [generator("noise", seed, i).initial_seed() for i in numbers]
+        label = torch.tensor(numbers) % classes if classes else None
+        batches = generate(
+            guide(counted), denoiser.process, space, shape=shape, seeds=seeds, steps=int(number), solver=solver,
+            label=label, batch=len(seeds),
+        )  # fmt: skip
+        return torch.cat(list(batches)).cpu(), asked / len(numbers)
+
+    known = {"solver": repr(PRESETS[solver].solver), "grid": sha256(grid.numpy().tobytes()).hexdigest()[:16]}
+    return Sampler(spec, draw, known | {"classes": classes} | dict(facts or {}))
+
+
+def generation_stamp(
+    model: dict[str, Any],
+    data: Reference,
+    extractor: Extractor,
+    samplers: Sequence[Sampler],
+    *,
+    samples: int,
+    seed: int = 0,
+    k: int = 5,
+    subset: int = 1000,
+    bits: str = "",
+) -> dict[str, Any]:
+    """All that the numbers depend on; `model` is a `fingerprint`, `bits` says how the likelihood is found, if it is."""
+    protocols = {name: metrics.PROTOCOLS[name].format(k=k, subset=subset) for name in MEASURES}
+    return versions() | {
+        "model": model,
+        "extractor": {"name": extractor.name, "digest": extractor.digest},
+        "samples": samples,
+        "seed": seed,
+        "k": k,
+        "subset": subset,
+        "protocols": protocols | ({"bits": bits} if bits else {}),
+        "samplers": {each.name: each.facts for each in samplers},
+        "data": {TASK: data.facts()},
+    }
+
+
+def evaluate_generator(
+    samplers: Sequence[Sampler],
+    data: Reference,
+    extractor: Extractor,
+    results: Results,
+    folder: Path,
+    *,
+    batch: int = 100,
+    bits: Callable[[Tensor, range], Tensor] | None = None,
+    bits_images: int = 100,
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Measure what `results` lacks, save it to `folder`, and yield it, row by row: (name, {measure: value}).
+
+    The first row, REAL, is one random half of the data against the other: what a perfect generator would show, but
+    at half the number of images, where the Frechet distance is biased by about twice as much. Every measure has its
+    standard error beside it, as `fd_error`.
+
+    Arguments:
+        samplers, data, extractor: those of the stamp of `results`, which also says how many samples, k and seed.
+        batch: images at a time; moves no number but the seconds.
+        bits: images (B, C, H, W) in [0, 1], and their numbers -> bits per dimension (B,); measured once.
+        bits_images: on how many images of the data.
+    """
+    stamp, known = results.stamp, results.tasks.get(TASK, {})
+    missing = [each for each in samplers if each.name not in known]
+    fewest = min(stamp["samples"], len(data.images) // 2)
+    if batch < 1 or fewest < max(4, stamp["k"] + 1):
+        raise ValueError(
+            f"batch = {batch}, {stamp['samples']} samples, {len(data.images)} images of data: need at least 1, and "
+            f"{max(4, stamp['k'] + 1)} samples, and twice as many images, for k = {stamp['k']} neighbours"
+        )
+    if REAL in known and not missing:
+        return
+    results.save(folder)  # features that lie there belong to this stamp
+
+    def light(numbers: range) -> Tensor:
+        return data.images[numbers.start : numbers.stop].float() / 255
+
+    def drawn(each: Sampler) -> Callable[[range], Part]:
+        return lambda numbers: _worked(extractor, *_timed(each, numbers))
+
+    def measured(x: Features, y: Features) -> dict[str, float]:
+        found = metrics.set_distances(x, y, k=stamp["k"], subset=stamp["subset"], seed=stamp["seed"])
+        return _flat(found) | {"samples": len(y.features)}
+
+    home, count = folder / "features", len(data.images)
+    real = collected(home / REAL, count, batch, lambda n: _worked(extractor, light(n), 0, 0)).features
+    likelihood: dict[str, float] = {}
+    if bits is not None:
+        found = collected(home / "bits", min(bits_images, count), batch, lambda n: _numbers(bits(light(n), n)))
+        likelihood = _flat({"bits": mean_of(found.features.features[:, 0].double())})
+    if REAL not in known:
+        halves = torch.randperm(count, generator=generator("halves", stamp["seed"])).tensor_split(2)
+        row = measured(*(real.pick(half) for half in halves)) | {"evaluations": 0, "seconds": 0}
+        yield _keep(results, folder, REAL, row)
+    for each in missing:
+        made = collected(home / _slug(each.name), stamp["samples"], batch, drawn(each))
+        work = {"evaluations": made.evaluations / stamp["samples"], "seconds": made.seconds / stamp["samples"]}
+        yield _keep(results, folder, each.name, measured(real, made.features) | work | likelihood)
+        rmtree(home / _slug(each.name), ignore_errors=True)
+
+
+def _timed(each: Sampler, numbers: range) -> tuple[Tensor, float, float]:
+    began = time.perf_counter()
+    images, evaluations = each.draw(numbers)
+    return images, evaluations * len(images), time.perf_counter() - began
+
+
+def _worked(extractor: Extractor, images: Tensor, evaluations: float, seconds: float) -> Part:
+    return Part(Features.of(extractor, [images]), evaluations, seconds)
+
+
+def _numbers(values: Tensor) -> Part:
+    """One number per image, as features are kept."""
+    return Part(Features.kept((values[:, None], None)), 0, 0)
+
+
+def _flat(found: dict[str, Estimate]) -> dict[str, float]:
+    return {
+        key: value for name, (mean, error) in found.items() for key, value in ((name, mean), (f"{name}_error", error))
+    }
+
+
+def _keep(results: Results, folder: Path, name: str, row: dict[str, float]) -> tuple[str, dict[str, float]]:
+    results.add(TASK, name, row)
+    results.save(folder)
+    return name, row
+
+
+def _slug(name: str) -> str:
+    return name.replace(":", "-")
