@@ -6,7 +6,7 @@ import torch
 from undrift.space import Pixels, Residual
 
 
-@pytest.mark.parametrize("space", [Pixels(), Residual()])
+@pytest.mark.parametrize("space", [Pixels(), Pixels(centred=False), Residual()])
 def test_decode_inverts_encode(space):
     x, y = torch.rand(2, 4, 3, 5, 7, dtype=torch.float64)
     torch.testing.assert_close(space.decode(space.encode(x, y), y), x, rtol=0, atol=1e-15)
@@ -14,6 +14,7 @@ def test_decode_inverts_encode(space):
 
 def test_where_the_images_lie():
     assert Pixels().encode(torch.tensor([0.0, 0.5, 1.0])).tolist() == [-1, 0, 1]
+    assert Pixels(centred=False).encode(torch.tensor([0.0, 0.5, 1.0])).tolist() == [0, 0.5, 1]
     y = torch.rand(2, 3, 4, 4)
     assert not Residual().encode(y, y).any()  # no degradation: nothing left to undo
 

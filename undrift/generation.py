@@ -65,6 +65,7 @@ def generate(
     label: Tensor | None = None,
     temperature: float = 1.0,
     batch: int = 100,
+    device: torch.device | str = "cpu",
 ) -> Iterator[Tensor]:
     """Images (b, C, H, W) in [0, 1], in batches of at most `batch`, one image per seed.
 
@@ -75,6 +76,7 @@ def generate(
         steps: network evaluations, at least 1.
         solver: a name in `PRESETS`.
         label: (N,) integers, one per seed; None for a model without classes, or for "no class".
+        device: where the model is.
         temperature: what the first noise is multiplied by; below 1 is nearer to the typical, and less various.
 
     Raises ValueError for values outside these ranges.
@@ -90,9 +92,9 @@ def generate(
     grid = preset.grid(process, steps)
     for first in range(0, len(seeds), batch):
         noise = PerSample(seeds[first : first + batch])
-        like = torch.zeros(len(noise.seeds), *shape)
+        like = torch.zeros(len(noise.seeds), *shape, device=device)
         start = temperature * float(process.alpha_sigma(grid[0])[1]) * noise(like, grid[0], grid[0])
-        given = {} if label is None else {"label": label[first : first + batch]}
+        given = {} if label is None else {"label": label[first : first + batch].to(device)}
         yield sample(
             denoise, process, space, shape=start.shape, times=grid, solver=preset.solver, noise=noise, start=start,
             **given,

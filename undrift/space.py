@@ -27,13 +27,19 @@ class Space(ABC):
 @final
 @dataclass(frozen=True)
 class Pixels(Space):
-    """z = 2 x - 1: images in [-1, 1], as generators are trained. The observation plays no part."""
+    """z = 2 x - 1: images in [-1, 1], as generators are trained. The observation plays no part.
+
+    Arguments:
+        centred: False for z = x, in [0, 1], as Score SDE trains on VE.
+    """
+
+    centred: bool = True
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return 2 * x - 1
+        return 2 * x - 1 if self.centred else x
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return (z + 1) / 2
+        return (z + 1) / 2 if self.centred else z
 
 
 @final

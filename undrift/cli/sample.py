@@ -64,6 +64,7 @@ def run(
             generator.guided(guidance), generator.process, generator.space,
             shape=shape, seeds=range(seed, seed + count), steps=steps, solver=solver, label=labels,
             temperature=temperature,
+            device=next(generator.denoiser.parameters()).device,
         ):  # fmt: skip
             for image in batch.cpu():
                 if not single:

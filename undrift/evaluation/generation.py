@@ -124,7 +124,7 @@ def sampler(
         label = torch.tensor(numbers) % classes if classes else None
         batches = generate(
             guide(counted), denoiser.process, space, shape=shape, seeds=seeds, steps=int(number), solver=solver,
-            label=label, batch=len(seeds),
+            label=label, batch=len(seeds), device=next(denoiser.parameters()).device,
         )  # fmt: skip
         return torch.cat(list(batches)).cpu(), asked / len(numbers)
 

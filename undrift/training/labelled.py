@@ -35,8 +35,9 @@ class Grid:
         seeds = [row * self.columns + column for row in range(rows) for column in range(self.columns)]
         label = torch.arange(rows).repeat_interleave(self.columns) if self.classes else None
         batches = generate(
-            denoiser, denoiser.process, space, shape=self.shape, seeds=seeds, steps=self.steps, label=label
-        )
+            denoiser, denoiser.process, space, shape=self.shape, seeds=seeds, steps=self.steps, label=label,
+            device=next(denoiser.parameters()).device,
+        )  # fmt: skip
         images = torch.cat(list(batches)).cpu()
         lines = [torch.cat(list(images[i : i + self.columns]), 2) for i in range(0, len(images), self.columns)]
         self.folder.mkdir(parents=True, exist_ok=True)
