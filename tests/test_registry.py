@@ -16,6 +16,9 @@ ARGUMENTS = {
     "ml_noise": {"process": {"name": "vp", "beta_max": 9.0}},
     "raw": {"prediction": {"name": "velocity", "scale": 0.5}},
     "unet": {"channels": [4, 6], "blocks": [1, 1]},
+    "classifier": {"classes": 3, "channels": [4, 6]},
+    "ncsnpp": {"width": 8, "multipliers": [1, 2], "blocks": 1},
+    "likelihood": {"process": {"name": "vp"}},
 }
 NAMES = [(kind, name) for kind, names in CLASSES.items() if kind != "optimizer" for name in names]
 

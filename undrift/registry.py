@@ -39,9 +39,14 @@ CLASSES: dict[str, dict[str, type]] = {
         "velocity": prediction.Velocity,
         "ml_noise": prediction.MLNoise,
     },
-    "network": {"unet": networks.UNet, "classifier": networks.Classifier},
+    "network": {"unet": networks.UNet, "ncsnpp": networks.NCSNpp, "classifier": networks.Classifier},
     "space": {"pixels": space.Pixels, "residual": space.Residual},
-    "label": {"log_noise": denoiser.LogNoise, "time": denoiser.Time},
+    "label": {
+        "log_noise": denoiser.LogNoise,
+        "time": denoiser.Time,
+        "sigma": denoiser.Sigma,
+        "level": denoiser.Level,
+    },
     "density": {
         "uniform_time": methods.UniformTime,
         "uniform_lambda": methods.UniformLambda,

@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "likelihood": "say how likely images are under a generator",
     "train": "train a model from a recipe, or go on with it",
     "evaluate": "measure a restorer or a generator",
+    "convert": "make a model of an official checkpoint of Score SDE",
     "info": "explain a model, a recipe, a process or the steps of a run",
 }
 

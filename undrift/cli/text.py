@@ -26,8 +26,13 @@ def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 def described(entry: Mapping[str, Any]) -> str:
     """A table of the registry on one line; JSON keeps whatever a stranger's file holds printable."""
-    values = [f"{key} = {json.dumps(value)}" for key, value in entry.items() if key != "name"]
+    values = [f"{key} = {_short(json.dumps(value))}" for key, value in entry.items() if key != "name"]
     return f"{entry['name']}" + (f" ({', '.join(values)})" if values else "")
+
+
+def _short(text: str) -> str:
+    """A schedule of a thousand numbers: its beginning and end."""
+    return text if len(text) <= 200 else f"{text[:60]} ... {text[-40:]}"
 
 
 def times_of(process: Process) -> str:

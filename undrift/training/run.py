@@ -193,6 +193,8 @@ def _build(table: dict[str, Any]) -> _Run:
     process, space, density = made["process"], made["space"], made["density"]
     training, options = call(Training, "training", table), table.get("denoiser", {})
     registry.check_keys(options, ["scale"], "key of [denoiser]")
+    if options.get("scale") is False:  # TOML has no null
+        options = {"scale": None}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         network = registry.build("network", table["network"])
