@@ -12,18 +12,23 @@ import torch
 from oracles import Mixture, f64, run
 
 from undrift import times as grids
+from undrift.classify import NoisyClassifier
 from undrift.denoiser import Denoiser, GaussianMixture
 from undrift.noise import Brownian, PerSample, Replay
 from undrift.prediction import data
 from undrift.process import EDM, VE, VP, Flow, MeanReverting, SubVP, Table
+from undrift.restart import Restart
 from undrift.sample import sample, trajectory
-from undrift.solvers import Ancestral, EulerMaruyama, Exponential, Heun
+from undrift.solvers import Ancestral, AnnealedLangevin, Corrected, EulerMaruyama, Exponential, Heun, Langevin, Twisted
 from undrift.space import Residual
 from undrift.tensor import expand
 
 ROOT = Path(__file__).parents[1] / "undrift"
 CORE = [
-    *(ROOT / f"{name}.py" for name in ("tensor", "noise", "prediction", "space", "times", "denoiser", "sample")),
+    *(
+        ROOT / f"{name}.py"
+        for name in ("tensor", "noise", "prediction", "space", "times", "denoiser", "classify", "sample", "restart")
+    ),
     *(ROOT / "process").glob("*.py"),
     *(ROOT / "solvers").glob("*.py"),
 ]
@@ -44,6 +49,15 @@ def one_observation_for_two():
 
 
 CASES = {  # what goes wrong: (the call, words of its message)
+    "langevin norms": (lambda: Langevin(norms="mean"), "norms = 'mean'"),
+    "snr": (lambda: AnnealedLangevin(-0.1), "snr = -0.1"),
+    "first": (lambda: Corrected(None, Langevin(), "both"), "'both'"),
+    "two correctors": (lambda: Corrected(Exponential(corrector=True), Langevin()), "corrector=True"),
+    "restart ends": (lambda: Restart(Heun(), 2.0, 1.0), "noisy = 2.0"),
+    "repeats": (lambda: Restart(Heun(), 0.0, 1.0, repeats=0), "repeats = 0"),
+    "restart grid": (lambda: Restart(Heun(), 0.0, 9.0).plan(VP(), f64([1.0, 0.5, 0.1])), "from 9.0 to 0.0"),
+    "particles": (lambda: Twisted(MIX, 0), "particles = 0"),
+    "noisy classifier": (lambda: NoisyClassifier(torch.nn.Identity(), VP(), scale=0.0), "scale = 0.0"),
     "rho": (lambda: grids.karras(VP(), 5, rho=0.0), "rho = 0.0"),
     "observation": (one_observation_for_two, "(1, 3, 4, 4)"),
     "sigmas": (lambda: VE(3.0, 2.0), "VE(3.0, 2.0)"),

@@ -19,6 +19,8 @@ ARGUMENTS = {
     "classifier": {"classes": 3, "channels": [4, 6]},
     "ncsnpp": {"width": 8, "multipliers": [1, 2], "blocks": 1},
     "likelihood": {"process": {"name": "vp"}},
+    "corrected": {"predictor": {"name": "heun"}, "corrector": {"name": "langevin", "snr": 0.1}},
+    "restart": {"solver": {"name": "heun"}, "noisy": 0.0, "clean": 2.0},
 }
 NAMES = [(kind, name) for kind, names in CLASSES.items() if kind != "optimizer" for name in names]
 

@@ -15,10 +15,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import prediction, times
     from .denoiser import Denoiser, GaussianMixture
+    from .likelihood import log_likelihood
     from .noise import Brownian, Gaussian, PerSample, Replay
     from .process import EDM, VE, VP, Flow, MeanReverting, Process, SubVP, Table
+    from .restart import Restart
     from .sample import sample, trajectory
-    from .solvers import Ancestral, EulerMaruyama, Exponential, Heun, ReverseDiffusion, Solver
+    from .solvers import (
+        Ancestral,
+        AnnealedLangevin,
+        Corrected,
+        DormandPrince,
+        EulerMaruyama,
+        Exponential,
+        Heun,
+        Langevin,
+        ReverseDiffusion,
+        Solver,
+        Twisted,
+    )
     from .space import Pixels, Residual, Space
     from .training.checkpoint import load, save
 
@@ -28,26 +42,33 @@ __all__ = [
     "VE",
     "VP",
     "Ancestral",
+    "AnnealedLangevin",
     "Brownian",
+    "Corrected",
     "Denoiser",
+    "DormandPrince",
     "EulerMaruyama",
     "Exponential",
     "Flow",
     "Gaussian",
     "GaussianMixture",
     "Heun",
+    "Langevin",
     "MeanReverting",
     "PerSample",
     "Pixels",
     "Process",
     "Replay",
     "Residual",
+    "Restart",
     "ReverseDiffusion",
     "Solver",
     "Space",
     "SubVP",
     "Table",
+    "Twisted",
     "load",
+    "log_likelihood",
     "prediction",
     "sample",
     "save",
@@ -55,7 +76,17 @@ __all__ = [
     "trajectory",
 ]
 
-_MODULES = ("denoiser", "noise", "process", "sample", "solvers", "space", "training.checkpoint")
+_MODULES = (
+    "denoiser",
+    "noise",
+    "process",
+    "sample",
+    "solvers",
+    "space",
+    "restart",
+    "likelihood",
+    "training.checkpoint",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ from .noise import PerSample
 from .preset import Preset
 from .process import Process
 from .sample import sample
-from .solvers import Ancestral, EulerMaruyama, Exponential, Heun, ReverseDiffusion
+from .solvers import Ancestral, Corrected, EulerMaruyama, Exponential, Heun, Langevin, ReverseDiffusion
 from .space import Space
 
 __all__ = ["PRESETS", "generate"]
@@ -39,6 +39,11 @@ def _halved(process: Process, evaluations: int) -> Tensor:
     return _in_lambda(process, (evaluations + 1) // 2)
 
 
+def _paired(process: Process, evaluations: int) -> Tensor:
+    """Uniform in t; a corrector's evaluation after each step but the last, which leads to the data."""
+    return times.uniform(process, (evaluations + 1) // 2)
+
+
 PRESETS: dict[str, Preset] = {
     "ode-1": Preset(Exponential(1), _in_lambda, "DDIM"),
     "ode-2": Preset(Exponential(2), _in_lambda, "DPM-Solver++(2M), exact second-order weights"),
@@ -49,6 +54,11 @@ PRESETS: dict[str, Preset] = {
     "euler": Preset(EulerMaruyama(), times.uniform, "Euler-Maruyama on the reverse SDE"),
     "reverse": Preset(ReverseDiffusion(), times.uniform, "Song's reverse diffusion predictor"),
     "ancestral": Preset(Ancestral(), times.uniform, "DDPM's posterior sampling"),
+    "pc": Preset(
+        Corrected(ReverseDiffusion(), Langevin(snr=0.1)),
+        _paired,
+        "Song's predictor-corrector, two evaluations per step",
+    ),
     "heun": Preset(Heun(), _halved, "Heun's method, two evaluations per step"),
 }
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from . import denoiser, methods, networks, prediction, process, solvers, space
+from . import denoiser, methods, networks, prediction, process, restart, solvers, space
 from .training import average
 
 __all__ = ["CLASSES", "build", "check_keys", "describe"]
@@ -69,8 +69,13 @@ CLASSES: dict[str, dict[str, type]] = {
         "reverse_diffusion": solvers.ReverseDiffusion,
         "ancestral": solvers.Ancestral,
         "heun": solvers.Heun,
+        "dormand_prince": solvers.DormandPrince,
+        "corrected": solvers.Corrected,
+        "restart": restart.Restart,
     },
+    "corrector": {"langevin": solvers.Langevin, "annealed_langevin": solvers.AnnealedLangevin},
 }
+CLASSES["predictor"] = CLASSES["solver"]  # of `Corrected`
 
 
 def build(kind: str, table: Mapping[str, Any], *args: Any, **given: Any) -> Any:

@@ -11,15 +11,23 @@ from .irsde import (
     reverse_sde,
 )
 from .mr_sampler import MRSampler
+from .score_sde import DiscreteNoise, ScoreSDE
+from .score_sde_checkpoint import score_sde_checkpoint
+from .score_sde_controllable import colorizer, inpainter
 
 __all__ = [
     "Denoising",
+    "DiscreteNoise",
     "MRSampler",
+    "ScoreSDE",
+    "colorizer",
     "denoising_sde",
     "denoising_start",
     "indices",
+    "inpainter",
     "irsde_process",
     "posterior",
     "reverse_ode",
     "reverse_sde",
+    "score_sde_checkpoint",
 ]

@@ -1,18 +1,28 @@
 """Solvers: pure steps from noise to data. See `base.Solver`."""
 
+from .adaptive import DormandPrince
 from .base import Solver, State
+from .corrector import AnnealedLangevin, Corrected, Corrector, Langevin
 from .euler import Ancestral, EulerMaruyama, ReverseDiffusion
 from .exponential import Coefficients, Exponential, Multistep
 from .heun import Heun
+from .twisted import Twist, Twisted
 
 __all__ = [
     "Ancestral",
+    "AnnealedLangevin",
     "Coefficients",
+    "Corrected",
+    "Corrector",
+    "DormandPrince",
     "EulerMaruyama",
     "Exponential",
     "Heun",
+    "Langevin",
     "Multistep",
     "ReverseDiffusion",
     "Solver",
     "State",
+    "Twist",
+    "Twisted",
 ]
