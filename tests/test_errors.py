@@ -19,7 +19,18 @@ from undrift.prediction import data
 from undrift.process import EDM, VE, VP, Flow, MeanReverting, SubVP, Table
 from undrift.restart import Restart
 from undrift.sample import sample, trajectory
-from undrift.solvers import Ancestral, AnnealedLangevin, Corrected, EulerMaruyama, Exponential, Heun, Langevin, Twisted
+from undrift.solvers import (
+    AdaptiveExponential,
+    Ancestral,
+    AnnealedLangevin,
+    Corrected,
+    DormandPrince,
+    EulerMaruyama,
+    Exponential,
+    Heun,
+    Langevin,
+    Twisted,
+)
 from undrift.space import Residual
 from undrift.tensor import expand
 
@@ -34,6 +45,11 @@ CORE = [
 ]
 ONE = torch.ones(1, 1)
 MIX = Mixture(VP()).denoise
+ENDS = (f64(1.0), f64(0.1))
+
+
+def NAN(z, t):
+    return z * torch.nan
 
 
 def planned_too_short():
@@ -49,6 +65,13 @@ def one_observation_for_two():
 
 
 CASES = {  # what goes wrong: (the call, words of its message)
+    "tolerances": (lambda: DormandPrince(-1.0), "rtol = -1.0"),
+    "dp variable": (lambda: DormandPrince(variable="x"), "'x'"),
+    "dp norm": (lambda: DormandPrince(norm="max"), "'max'"),
+    "dp progress": (lambda: DormandPrince().step(NAN, VP(), ONE, *ENDS, (0,), Replay([])), "t = 1 of sample 0"),
+    "ae tau": (lambda: AdaptiveExponential(tau=-1.0), "tau=-1.0"),
+    "ae back": (lambda: AdaptiveExponential().step(NAN, VP(), ONE, *ENDS[::-1], (0,), Replay([])), "noise to data"),
+    "ae progress": (lambda: AdaptiveExponential().step(NAN, VP(), ONE, *ENDS, (0,), Replay([])), "of sample 0"),
     "langevin norms": (lambda: Langevin(norms="mean"), "norms = 'mean'"),
     "snr": (lambda: AnnealedLangevin(-0.1), "snr = -0.1"),
     "first": (lambda: Corrected(None, Langevin(), "both"), "'both'"),

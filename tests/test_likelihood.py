@@ -10,6 +10,7 @@ from oracles import PROCESSES, Mixture, f64, scale_of
 from undrift import VP, Gaussian, GaussianMixture, MeanReverting, PerSample, Pixels, Residual
 from undrift.likelihood import Grey, _probes, _traces, image_likelihood, log_likelihood
 from undrift.solvers.adaptive import DormandPrince
+from undrift.tensor import expand
 
 SOME = ["VE", "VP", "SubVP", "EDM", "Flow", "MR-cosine", "MR-linear-theta0", "Table-log_alpha", "Table-lambda", "Ramp"]
 
@@ -143,30 +144,28 @@ def test_dequantisation_bounds_the_probability_of_a_grey_level():
 
 
 def test_probability_of_the_clean_given_the_degraded():
-    """Restoration, z_0 = x - y: clean ~ N(0, 1), degraded = clean + N(0, 0.3^2), and the exact conditional estimate."""
+    """Restoration, z_0 = x - y: clean ~ N(0, 1), each degraded by a noise of its own, and the exact estimate."""
     process = MeanReverting()
-    gain = 1 / (1 + 0.3**2)
-    variance = 1 - gain
+    std = f64([0.02, 0.1, 0.3, 1.0, 3.0]).reshape(5, 1, 1, 1)
+    gain = 1 / (1 + std**2)
+    y, eps = torch.randn(2, 5, 1, 2, 2, dtype=torch.float64)
+    x = gain * y + (1 - gain).sqrt() * eps
 
     class Conditional(torch.nn.Module):
-        def forward(self, z, t, image):
-            alpha, sigma = (c.reshape(-1, *[1] * (z.ndim - 1)) for c in process.alpha_sigma(t))
-            mean = (gain - 1) * image
+        def forward(self, z, t, image, gain):
+            alpha, sigma = (expand(c, z) for c in process.alpha_sigma(t))
+            mean, variance = (gain - 1) * image, 1 - gain
             return mean + alpha * variance / (alpha**2 * variance + sigma**2) * (z - alpha * mean)
 
-    y = torch.randn(5, 1, 2, 2, dtype=torch.float64)
-    x = gain * y + math.sqrt(variance) * torch.randn(5, 1, 2, 2, dtype=torch.float64)
-    x[0] += 30  # far from what is likely: needs more steps than the others
-    t = f64([process.t_min, process.t_max])
-    (alpha, alpha_T), (sigma, sigma_T) = process.alpha_sigma(t)
-    z = alpha * Residual().encode(x, y)
+    def law(z, t):
+        alpha, sigma = process.alpha_sigma(f64(t))
+        spread = torch.sqrt(alpha**2 * (1 - gain) + sigma**2)
+        return torch.distributions.Normal(alpha * (gain - 1) * y, spread).log_prob(z).flatten(1).sum(1)
 
-    def law(z, a, s):
-        std = torch.sqrt(a**2 * variance + s**2)
-        return torch.distributions.Normal(a * (gain - 1) * y, std).log_prob(z).flatten(1).sum(1)
-
-    found = log_likelihood(Conditional(), process, z, prior=lambda z: law(z, alpha_T, sigma_T), image=y)
-    torch.testing.assert_close(found.nats, law(z, alpha, sigma), rtol=0, atol=2e-4)
+    z = process.alpha_sigma(f64(process.t_min))[0] * Residual().encode(x, y)
+    prior = partial(law, t=process.t_max)
+    found = log_likelihood(Conditional(), process, z, prior=prior, image=y, gain=gain)
+    torch.testing.assert_close(found.nats, law(z, process.t_min), rtol=0, atol=2e-4)
     assert len(found.evaluations.unique()) > 1  # so that conditions were cut
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .restart import Restart
     from .sample import sample, trajectory
     from .solvers import (
+        AdaptiveExponential,
         Ancestral,
         AnnealedLangevin,
         Corrected,
@@ -41,6 +42,7 @@ __all__ = [
     "EDM",
     "VE",
     "VP",
+    "AdaptiveExponential",
     "Ancestral",
     "AnnealedLangevin",
     "Brownian",

@@ -70,6 +70,7 @@ CLASSES: dict[str, dict[str, type]] = {
         "ancestral": solvers.Ancestral,
         "heun": solvers.Heun,
         "dormand_prince": solvers.DormandPrince,
+        "adaptive_exponential": solvers.AdaptiveExponential,
         "corrected": solvers.Corrected,
         "restart": restart.Restart,
     },

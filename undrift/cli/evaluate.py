@@ -17,7 +17,13 @@ RESTORER: dict[str, Any] = {
     "baseline": ["posterior:100"],
     "lpips": None,
 }
-GENERATOR: dict[str, Any] = {"split": "test", "extractor": "fashion-classifier", "guidance": 1.0, "neighbours": 5, "bits": 0}
+GENERATOR: dict[str, Any] = {
+    "split": "test",
+    "extractor": "fashion-classifier",
+    "guidance": 1.0,
+    "neighbours": 5,
+    "bits": 0,
+}
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -46,7 +46,7 @@ def evaluate(
     batch: int | None,
     fid: str | None,
     split: Literal["test", "train", "all"],
-    extractor: str | None,
+    extractor: str,
     guidance: float,
     neighbours: int,
     bits: int,
@@ -82,13 +82,11 @@ def _each(name: str, steps: Sequence[int]) -> list[str]:
     return [f"{name}:{count}" for count in steps]
 
 
-def _extractor(name: str | None, fid: str | None, device: torch.device) -> metrics.Extractor:
-    if (name is None) == (fid is None):
-        raise ValueError("what looks at the images? Give --extractor NAME, a classifier, or --fid FILE, an Inception")
+def _extractor(name: str, fid: str | None, device: torch.device) -> metrics.Extractor:
     if fid is not None:
         return metrics.TorchScript(fid, trust=True, device=device)
-    classifier, space = load_classifier(str(name))
-    return metrics.Classified(classifier.to(device), space, Path(str(name)).name)
+    classifier, space = load_classifier(name)
+    return metrics.Classified(classifier.to(device), space, Path(name).name)
 
 
 def _guide(denoiser: Denoiser, scale: float, classes: int) -> tuple[Callable[[Denoise], Denoise], dict[str, Any]]:

@@ -90,7 +90,7 @@ def _dispatch(argv: list[str]) -> int:
 def _overview() -> _Parser:
     parser = _Parser(
         prog="undrift",
-        description="Diffusion models as stochastic differential equations: restore photographs, make and measure images.",
+        description="Diffusion models as SDEs: restore photographs; make, edit and measure images.",
         epilog="undrift COMMAND --help explains one command.",
         allow_abbrev=False,
     )

@@ -1,6 +1,7 @@
 """Solvers: pure steps from noise to data. See `base.Solver`."""
 
 from .adaptive import DormandPrince
+from .adaptive_exponential import AdaptiveExponential
 from .base import Solver, State
 from .corrector import AnnealedLangevin, Corrected, Corrector, Langevin
 from .euler import Ancestral, EulerMaruyama, ReverseDiffusion
@@ -9,6 +10,7 @@ from .heun import Heun
 from .twisted import Twist, Twisted
 
 __all__ = [
+    "AdaptiveExponential",
     "Ancestral",
     "AnnealedLangevin",
     "Coefficients",
