@@ -155,7 +155,7 @@ class Replacement:
 
     The idea of Score SDE's inpainting (Song et al. 2021, arXiv 2011.13456, I.2) and of DDNM (Wang et al. 2022, arXiv
     2212.00490): what is not observed never learns of y but through the noise, and falls 30 % short of its mean
-    (tests/guidance/test_posterior.py). For comparison, and where a network cannot be differentiated.
+    (tests/guidance/test_linear_posterior.py). For comparison, and where a network cannot be differentiated.
     """
 
     denoise: Denoise
