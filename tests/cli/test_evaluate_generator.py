@@ -139,7 +139,6 @@ def test_two_results_are_compared_only_if_they_are_alike(evaluate, undrift_, fol
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "Give --extractor NAME, a classifier, or --fid FILE"),
         (("--extractor", "nowhere"), "no model 'nowhere'"),
         (("--extractor", "corner.pt"), "such files can run code"),
         (("--fid", "nowhere.pt"), "FID needs a TorchScript Inception"),

@@ -9,10 +9,10 @@ so a model may be read while its training overwrites it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,6 +26,8 @@ from ..space import Space
 from .files import replacing, write_json, write_text
 
 __all__ = ["bundled", "find", "load", "load_classifier", "read_card", "save"]
+
+Model = TypeVar("Model", Denoiser, NoisyClassifier)
 
 FORMAT = 1
 # The parts of a model, by its kind: each a table of the registry.
@@ -96,44 +98,34 @@ def load(path: str | Path) -> tuple[Denoiser, Space]:
 
     Raises FileNotFoundError or ValueError, in one line, for what is missing, damaged or does not fit.
     """
-    folder, parts, space = _parts(path, "denoiser")
-    denoiser = Denoiser(**parts)
-    _fill(denoiser, folder)
-    return denoiser, space
+    return _opened(path, "denoiser", Denoiser)
 
 
 def load_classifier(path: str | Path) -> tuple[NoisyClassifier, Space]:
     """The classifier of a folder or bundled name, as `load` gives a denoiser."""
-    folder, parts, space = _parts(path, "classifier")
-    classifier = NoisyClassifier(**parts)
-    _fill(classifier, folder)
-    return classifier, space
+    return _opened(path, "classifier", NoisyClassifier)
 
 
-def _parts(path: str | Path, kind: str) -> tuple[Path, dict[str, Any], Space]:
-    """The folder, the arguments of the model, built but for its weights, and its space."""
+def _opened(path: str | Path, kind: str, make: Callable[..., Model]) -> tuple[Model, Space]:
     folder = find(path)
-    model = read_card(folder)
-    if model["kind"] != kind:
-        raise ValueError(f"{folder}: a {model['kind']}, where a {kind} is needed")
+    card = read_card(folder)
+    if card["kind"] != kind:
+        raise ValueError(f"{folder}: a {card['kind']}, where a {kind} is needed")
     shapes = _shapes(folder / WEIGHTS)
     try:
         # On the meta device first: a file that lies about sizes is found out before any memory is taken.
         with torch.device("meta"):
-            _compare(build("network", model["network"]), shapes, folder)
+            _compare(build("network", card["network"]), shapes, folder)
         # Initial values are about to be overwritten: the caller's random numbers should not move for them.
         with torch.random.fork_rng(devices=[]):
-            parts = {part: build(part, model[part]) for part in KINDS[kind]}
+            parts = {part: build(part, card[part]) for part in KINDS[kind]}
+        space: Space = parts.pop("space")
+        model = make(**parts, scale=card["scale"])
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
-    space: Space = parts.pop("space")
-    return folder, parts | {"scale": model["scale"]}, space
-
-
-def _fill(model: Denoiser | NoisyClassifier, folder: Path) -> None:
     with safe_open(folder / WEIGHTS, "pt") as file:
-        model.network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    model.requires_grad_(False).eval()
+        model.network.load_state_dict({name: file.get_tensor(name) for name in shapes})
+    return model.requires_grad_(False).eval(), space
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
