@@ -131,3 +131,40 @@ def test_generator_depends_on_every_part_of_its_key():
     draws = {torch.rand((), generator=generator(*key)).item() for key in keys}
     assert len(draws) == len(keys)
     assert torch.rand((), generator=generator(1, 2)) == torch.rand((), generator=generator(1, 2))
+
+
+def test_distractors_are_part_of_the_truth_and_of_the_observation():
+    """A shadow that is no fault of the task stays: with a task that does nothing, y = x, both with the shadow."""
+    images = [np.full((32, 32, 3), 200, dtype=np.uint8)]
+
+    def half(x, generator):
+        return x * 0.5
+
+    options = {"batch": 8, "crop": 16, "seed": 0, "crops_per_image": 1}
+    plain = Crops(images, {"none": lambda x, g: x}, **options, distractors={"dark": half}, distract=0.5)[0]
+    assert torch.equal(plain.x, plain.y)
+    assert {round(v, 3) for v in plain.x[:, 0, 0, 0].tolist()} == {0.784, 0.392}
+    own = Crops(images, {"dark": half}, **options, distractors={"dark": half}, distract=1.0)[0]
+    assert (own.x > 0.7).all()  # its own degradation is what a task must undo
+    assert torch.allclose(own.y, own.x / 2)
+
+
+def test_tone_and_zoom_change_what_is_seen_and_nothing_by_default():
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)]
+    options = {"batch": 16, "crop": 16, "seed": 1, "crops_per_image": 1, "canvas": 16}
+    same = {"none": lambda x, g: x}
+    plain, toned, zoomed = (Crops(images, same, **options, **more)[0].x for more in ({}, {"tone": 1.0}, {"zoom": 3.0}))
+    assert toned.std((1, 2, 3)).mean() < plain.std((1, 2, 3)).mean()  # contrast and saturation go down on average
+    assert 0 <= toned.min() <= toned.max() <= 1
+    rough = [x.diff(dim=3).abs().mean() for x in (plain, zoomed)]
+    assert rough[1] < rough[0]  # enlarged photographs are smoother
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"zoom": 0.5}, "zoom = 0.5"), ({"tone": 2.0}, "tone = 2.0"), ({"distract": -1.0}, "distract = -1.0")],
+)
+def test_augmentations_out_of_range_are_named(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        Crops([np.zeros((16, 16, 3), dtype=np.uint8)], {"none": lambda x, g: x}, 1, 16, 0, **wrong)

@@ -61,6 +61,8 @@ class Crops(Dataset[Batch]):
     canvas: int = 0
     zoom: float = 1.0
     tone: float = 0.0
+    distractors: Mapping[str, Degrade] = field(default_factory=dict)
+    distract: float = 0.0
     rank: int = 0
     world: int = 1
 
@@ -74,6 +76,8 @@ class Crops(Dataset[Batch]):
             raise ValueError(f"zoom = {self.zoom}: expected at least 1, how far a photograph may be enlarged")
         if not 0 <= self.tone <= 1:
             raise ValueError(f"tone = {self.tone}: expected a strength from 0 to 1")
+        if not 0 <= self.distract <= 1:
+            raise ValueError(f"distract = {self.distract}: expected a share from 0 to 1")
         if unknown := sorted(set(self.weights) - set(self.tasks)):
             raise ValueError(f"weights for unknown tasks {unknown}: the tasks are {', '.join(self.tasks)}")
         smallest = min(min(image.shape[:2]) for image in self.images)
@@ -103,6 +107,9 @@ class Crops(Dataset[Batch]):
         """``crops_per_image`` pairs (y, x) from one image under one degradation."""
         rng = generator(self.seed, step, index)
         x = self._view(self.images[_below(len(self.images), rng)], rng)
+        for name, degrade in self.distractors.items() if self.distract else ():
+            if name != task and _uniform(rng) < self.distract:
+                x = degrade(x, rng)
         y = self.tasks[task](x, rng)
         return [self._crop(y, x, rng) for _ in range(self.crops_per_image)]
 
@@ -161,6 +168,8 @@ def restoration_batches(
     canvas: int = 0,
     zoom: float = 1.0,
     tone: float = 0.0,
+    distractors: Mapping[str, Degrade] | None = None,
+    distract: float = 0.0,
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
@@ -177,11 +186,14 @@ def restoration_batches(
         zoom: how far a photograph may be enlarged, at least 1; thumbnails are sharper than photographs at full size.
         tone: strength, 0 to 1, of random changes of exposure, contrast, saturation and white balance of the clean
             photograph, before it is degraded.
+        distractors, distract: degradations that a share of the photographs of other tasks bear already, and keep: a
+            shadow in a JPEG image is no fault of the image.
         rank, world: this process makes every ``world``-th batch-sized share of a step.
     """
     crops = Crops(
-        load(images), dict(tasks), batch, crop, seed, weights or {}, crops_per_image, canvas, zoom, tone, rank, world
-    )
+        load(images), dict(tasks), batch, crop, seed, weights or {}, crops_per_image, canvas, zoom, tone,
+        dict(distractors or {}), distract, rank, world,
+    )  # fmt: skip
     loader = DataLoader(
         crops,
         batch_size=None,

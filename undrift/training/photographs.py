@@ -31,7 +31,7 @@ class Photographs:
         weights: relative frequency of tasks, 1 where not given.
         exclude: patterns such as `"*/kodak*"`, matched against the whole path and the file name.
         hold_out_every: every n-th photograph in sorted order is never trained on; 0 holds none out.
-        batch, crop, canvas, zoom, tone, crops_per_image, seed, workers: see `data.restoration_batches`.
+        batch, crop, canvas, zoom, tone, distract, crops_per_image, seed, workers: see `data.restoration_batches`.
     """
 
     roots: tuple[str, ...]
@@ -45,6 +45,7 @@ class Photographs:
     canvas: int = 0
     zoom: float = 1.0
     tone: float = 0.0
+    distract: float = 0.0
     crops_per_image: int = 2
     seed: int = 0
     workers: int = 1
@@ -106,6 +107,8 @@ class Photographs:
             canvas=self.canvas,
             zoom=self.zoom,
             tone=self.tone,
+            distractors={name: TASKS[name] for name in ("hazy", "shadowed")},
+            distract=self.distract,
             rank=rank,
             world=world,
         )
