@@ -1,4 +1,4 @@
-"""The particles of a guided run; tests/guidance/test_linear_posterior.py compares their law with a mixture's posterior."""
+"""The particles of a guided run; for their law see tests/guidance/test_linear_posterior.py."""
 
 import torch
 from oracles import Mixture, f64, run

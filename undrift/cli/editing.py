@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import latent
 from ..data import read
 from ..generation import PRESETS
-from ..guidance import Channels, Mask, Operator, Posterior
+from ..guidance import Channels, Isotropic, Mask, Operator, Posterior
 from ..noise import PerSample
 from ..sample import sample
 from .generator import Generator
@@ -62,7 +62,9 @@ def colourised(
 def _posterior(
     generator: Generator, operator: Operator, y: Tensor, samples: int, label: Tensor | None, steps: int, seed: int
 ) -> Tensor:
-    guided = Posterior(generator.denoiser, generator.process, operator, operator.observe(y), ROUNDING)
+    # The true covariance, Tweedie's, asks for the Jacobian of a network where it is least reliable, at high noise.
+    spread = Isotropic((generator.denoiser.scale or 1.0) ** 2)
+    guided = Posterior(generator.denoiser, generator.process, operator, operator.observe(y), ROUNDING, spread)
     preset = PRESETS["sde-2"]
     given = {} if label is None else {"label": label.expand(samples)}
     return sample(
