@@ -23,8 +23,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=whole(0), default=0, help="of the noise (0)")
     add_machine(parser)
     parser.epilog = (
-        "inpaint and colourise sample the posterior given what is known, by pseudo-inverse guidance; interpolate follows the great circle between two latent codes. One row per image: what was "
-        "given, then the results."
+        "inpaint and colourise sample the posterior given what is known, by pseudo-inverse guidance; interpolate "
+        "follows the great circle between two latent codes. One row per image: what was given, then the results."
     )
 
 

@@ -65,7 +65,7 @@ class GeneratorAssessment:
             self._picture(REAL, self.data.images[:SHOWN].float() / 255)
             for name, row in rows:
                 with bar.external_write_mode():
-                    print(f"{name:<12}" + "  ".join(f"{HEADS[key][0]} {text}" for key, text in _cells(row)), flush=True)
+                    print(f"{name:<14}" + "  ".join(f"{HEADS[key][0]} {text}" for key, text in _cells(row)), flush=True)
         print(f"\n{self.table().text()}\n")
         print("\n".join(self._protocols().values()), end="\n\n")
         for path in self.write():
