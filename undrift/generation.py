@@ -96,8 +96,10 @@ def generate(
         raise ValueError(f"solver {solver!r}: choose one of {', '.join(PRESETS)}")
     if label is not None and len(label) != len(seeds):
         raise ValueError(f"{len(label)} labels for {len(seeds)} seeds: give one each")
-    if batch < 1 or not temperature > 0:
-        raise ValueError(f"batch = {batch}, temperature = {temperature}: need at least 1, and a positive number")
+    if batch < 1:
+        raise ValueError(f"batch = {batch}: need at least 1 image")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature = {temperature}: need a positive number, 1 for the noise as it is")
     preset = PRESETS[solver]
     grid = preset.grid(process, steps)
     for first in range(0, len(seeds), batch):

@@ -27,7 +27,9 @@ def generators(tmp_path_factory):
 def pictures(tmp_path):
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+        picture = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        picture.save(tmp_path / f"{name}.png")
+        picture.convert("L").save(tmp_path / f"grey-{name}.png")
     Image.fromarray(np.zeros((9, 8), dtype=np.uint8)).save(tmp_path / "large.png")
     mask = np.zeros((8, 8), dtype=np.uint8)
     mask[2:5, 3:6] = 255
@@ -72,12 +74,12 @@ def test_colours_have_the_grey_that_was_given(undrift_, generators, pictures):
 
 def test_interpolation_starts_and_ends_at_the_images(undrift_, generators, pictures):
     code, _, error = undrift_(
-        "edit", "interpolate", "a.png", "b.png", "--model", generators["grey"], "--samples", "3", "--label", "dog",
+        "edit", "interpolate", "grey-a.png", "grey-b.png", "--model", generators["grey"], "--samples", "3", "--label", "dog",
     )  # fmt: skip
     assert code == 0, error
     row = tiles(pictures / "edited.png", 5)
     for end, name in ((row[0], "a"), (row[-1], "b")):
-        given = np.asarray(Image.open(pictures / f"{name}.png").convert("RGB")).mean(-1) / 255
+        given = np.asarray(Image.open(pictures / f"grey-{name}.png")) / 255
         assert np.allclose(end[..., 0], given, atol=1 / 255)
 
 
@@ -86,7 +88,8 @@ def test_interpolation_starts_and_ends_at_the_images(undrift_, generators, pictu
     [
         (["paint", "a.png"], "'paint'"),
         (["inpaint", "large.png"], "8 x 9 pixels"),
-        (["inpaint", "a.png", "--mask", "black.png"], "nothing is to be filled in"),
+        (["inpaint", "a.png"], "in colour, but the model makes grey images"),
+        (["inpaint", "grey-a.png", "--mask", "black.png"], "nothing is to be filled in"),
         (["inpaint", "a.png", "-o", "a.png"], "overwrite"),
         (["colourise", "a.png"], "makes grey images"),
         (["colourise", "a.png", "--mask", "mask.png"], "--mask"),

@@ -69,6 +69,8 @@ def test_an_image_depends_on_seed_and_class_alone(undrift_, generator, tmp_path)
         (["--solver", "ode-7"], "ode-7"),
         (["--temperature", "-1"], "temperature = -1.0"),
         (["--count", "0"], "'0'"),
+        (["--guidance", "nan"], "--guidance nan"),
+        (["-o", "made.txt"], "cannot write .txt"),
     ],
 )
 def test_bad_values_are_one_line(undrift_, generator, arguments, words):

@@ -27,7 +27,11 @@ def as_model(generator: Generator, path: str) -> Tensor:
         sizes = " x ".join(map(str, reversed(generator.shape[1:])))
         height, width = pixels.shape[1:]
         raise ValueError(f"{path}: {width} x {height} pixels, but the model makes images of {sizes}: scale it first")
-    return pixels.mean(0, keepdim=True) if generator.shape[0] == 1 else pixels
+    if generator.shape[0] == 3:
+        return pixels
+    if float((pixels.amax(0) - pixels.amin(0)).max()) > 2 / 255:
+        raise ValueError(f"{path}: in colour, but the model makes grey images: convert it first")
+    return pixels.mean(0, keepdim=True)
 
 
 def inpainted(

@@ -1,5 +1,6 @@
 """The generator that a command works with: its model, the shape of its images, the names of its classes."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -49,6 +50,8 @@ class Generator:
 
     def guided(self, scale: float) -> Denoise:
         """The denoiser, with classifier-free guidance unless scale = 1."""
+        if not math.isfinite(scale):
+            raise ValueError(f"--guidance {scale}: need a finite number, 1 for none")
         if scale == 1:
             return self.denoiser
         if not self.names:

@@ -1,6 +1,7 @@
 """undrift sample: images from noise, by a trained generator."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -56,7 +57,9 @@ def run(
     labels = generator.labels(count, label)
     shape = generator.shape if size is None else (generator.shape[0], size, size)
     path = Path(out)
-    single = path.suffix.lower() in FORMATS
+    single = bool(path.suffix) and not path.is_dir() and not out.endswith(("/", os.sep))
+    if single and path.suffix.lower() not in FORMATS:
+        raise ValueError(f"{out}: cannot write {path.suffix}: use one of {' '.join(FORMATS)}, or end a folder with /")
     folder = writable(path.parent if single else path)
     images = list[torch.Tensor]()
     with tqdm(total=count, unit="image", disable=None) as bar:
