@@ -74,7 +74,8 @@ def test_colours_have_the_grey_that_was_given(undrift_, generators, pictures):
 
 def test_interpolation_starts_and_ends_at_the_images(undrift_, generators, pictures):
     code, _, error = undrift_(
-        "edit", "interpolate", "grey-a.png", "grey-b.png", "--model", generators["grey"], "--samples", "3", "--label", "dog",
+        "edit", "interpolate", "grey-a.png", "grey-b.png", "--model", generators["grey"],
+        "--samples", "3", "--label", "dog",
     )  # fmt: skip
     assert code == 0, error
     row = tiles(pictures / "edited.png", 5)
