@@ -11,7 +11,7 @@ from torch import Tensor
 from undrift.denoiser import GaussianMixture
 from undrift.process import EDM, VE, VP, Flow, MeanReverting, Process, SubVP, Table
 from undrift.sample import trajectory
-from undrift.solvers import Solver
+from undrift.solvers import Ancestral, EulerMaruyama, Exponential, ReverseDiffusion, Solver
 
 STATIONARY = 50 / 255  # lam of IR-SDE, and so the scale of its residuals
 
@@ -236,3 +236,15 @@ def marginal_law(process: Process, t: Tensor, mean: float, std: float) -> tuple[
 def std_error(process: Process, times: Tensor, solver: Solver, mean: float, std: float) -> float:
     """Relative error of the standard deviation of the last state."""
     return gaussian_law(process, times, solver, mean, std)[1] / marginal_law(process, times[-1], mean, std)[1] - 1
+
+
+# The rows of research/score-sde.md 7.2: (process, where the grid ends), and the solvers by their names there.
+PATHS = {"VE": (VE(), 1e-3), "VP": (VP(), 1e-3), "SubVP": (SubVP(), 1e-2), "Ramp": (Ramp(), 1e-3)}
+SOLVERS = {
+    "EM": EulerMaruyama(),
+    "RevDiff": ReverseDiffusion(),
+    "Ancestral": Ancestral(),
+    "AncBig": Ancestral("forward"),
+    "Euler": EulerMaruyama(0.0),
+    "DDIM": Exponential(1),
+}

@@ -8,9 +8,8 @@ from typing import cast, final
 
 from torch import Tensor, nn
 
-from .denoiser import Label, LogNoise
+from .denoiser import Label, LogNoise, told
 from .process import Process
-from .tensor import expand
 
 __all__ = ["Classify", "NoisyClassifier"]
 
@@ -47,8 +46,4 @@ class NoisyClassifier(nn.Module):
         return cast(Tensor, self.network.features(*self._told(z, t))).to(z.dtype)  # type: ignore[operator]
 
     def _told(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        alpha, sigma = self.process.alpha_sigma(t)
-        dtype = next((p.dtype for p in self.network.parameters()), z.dtype)
-        c_in = ((alpha * self.scale) ** 2 + sigma**2) ** -0.5
-        label = self.label(self.process, t).expand(z.shape[0]).to(device=z.device, dtype=dtype)
-        return (expand(c_in, z) * z).to(dtype), label
+        return told(self.network, self.process, self.label, self.scale, z, t, *self.process.alpha_sigma(t))

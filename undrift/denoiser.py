@@ -16,7 +16,7 @@ from .prediction import Prediction
 from .process import Process
 from .tensor import expand
 
-__all__ = ["Denoise", "Denoiser", "GaussianMixture", "Label", "Level", "LogNoise", "Sigma", "Time"]
+__all__ = ["Denoise", "Denoiser", "GaussianMixture", "Label", "Level", "LogNoise", "Sigma", "Time", "told"]
 
 Denoise = Callable[..., Tensor]
 """denoise(z (B, ...), t () or (B,), **cond) -> estimate of z_0 (B, ...)."""
@@ -75,6 +75,26 @@ class Level(Label):
         return ((process.t_max - t) * (self.steps - 1)).round().clamp(0, self.steps - 1)
 
 
+def told(
+    network: nn.Module,
+    process: Process,
+    label: Label,
+    scale: float | None,
+    z: Tensor,
+    t: Tensor,
+    alpha: Tensor,
+    sigma: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """What a network is given of z_t: c_in z (B, ...) and the label (B,), in its own dtype.
+
+    c_in = (alpha^2 scale^2 + sigma^2)^(-1/2) gives unit variance for data of deviation `scale`; None is c_in = 1.
+    """
+    dtype = next((p.dtype for p in network.parameters()), z.dtype)
+    c = label(process, t).expand(z.shape[0]).to(device=z.device, dtype=dtype)
+    c_in = torch.ones_like(alpha) if scale is None else ((alpha * scale) ** 2 + sigma**2) ** -0.5
+    return (expand(c_in, z) * z).to(dtype), c
+
+
 @final
 class Denoiser(nn.Module):
     r"""A network with a meaning, z_0 = skip z_t + out F(c_in z_t, label(t), **cond).
@@ -112,11 +132,9 @@ class Denoiser(nn.Module):
         """z (B, ...), t float64 () or (B,) -> estimate of z_0, in the dtype of z."""
         alpha, sigma = self.process.alpha_sigma(t)
         skip, out = self.prediction.affine(t, alpha, sigma)
-        dtype = next((p.dtype for p in self.network.parameters()), z.dtype)
-        label = self.label(self.process, t).expand(z.shape[0]).to(device=z.device, dtype=dtype)
-        c_in = torch.ones_like(alpha) if self.scale is None else ((alpha * self.scale) ** 2 + sigma**2) ** -0.5
-        given = {k: v.to(dtype) if torch.is_tensor(v) and v.is_floating_point() else v for k, v in cond.items()}
-        raw: Tensor = self.network((expand(c_in, z) * z).to(dtype), label, **given).to(z.dtype)
+        state, label = told(self.network, self.process, self.label, self.scale, z, t, alpha, sigma)
+        given = {k: v.to(state.dtype) if torch.is_tensor(v) and v.is_floating_point() else v for k, v in cond.items()}
+        raw: Tensor = self.network(state, label, **given).to(z.dtype)
         return expand(skip, z) * z + expand(out, z) * raw
 
 

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from oracles import STATIONARY, Ramp, f64, gaussian, gaussian_law, marginal_law, slopes, std_error
+from oracles import PATHS, SOLVERS, STATIONARY, Ramp, f64, gaussian, gaussian_law, marginal_law, slopes, std_error
 
 from undrift import prediction
 from undrift import times as grids
-from undrift.process import VE, VP, MeanReverting, SubVP
-from undrift.solvers import Ancestral, EulerMaruyama, Exponential, ReverseDiffusion
+from undrift.process import VE, VP, MeanReverting
+from undrift.solvers import Ancestral, EulerMaruyama, Exponential
 
 MEAN, STD = -0.3, 0.05  # x_0 - mu
 COSINE, OFFICIAL = MeanReverting(), MeanReverting(subtract_theta0=False)
@@ -148,15 +148,6 @@ def test_debiasing_a_maximum_likelihood_network(solver, steps, true, raw):
 
 # score-sde.md 7.2: relative error of the std, data N(0.3, 0.25), uniform t, N = 25, 50, 100, (200) --------------------
 
-PATHS = {"VE": (VE(), 1e-3), "VP": (VP(), 1e-3), "SubVP": (SubVP(), 1e-2), "Ramp": (Ramp(), 1e-3)}
-SOLVERS = {
-    "EM": EulerMaruyama(),
-    "RevDiff": ReverseDiffusion(),
-    "Ancestral": Ancestral(),
-    "AncBig": Ancestral("forward"),
-    "Euler": EulerMaruyama(0.0),
-    "DDIM": Exponential(1),
-}
 TABLE = """
 VE EM 1.83e-2 4.66e-3 1.19e-3 3.06e-4
 VE RevDiff 1.97e-1 9.15e-2 4.41e-2 2.17e-2

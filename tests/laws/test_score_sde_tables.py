@@ -6,21 +6,10 @@ all N steps come from three calls of `step`, so that N = 2000 costs no more than
 
 import pytest
 import torch
-from oracles import Ramp, gaussian, marginal_law, slopes
+from oracles import PATHS, SOLVERS, gaussian, marginal_law, slopes
 
 from undrift.interop.score_sde import ScoreSDE
-from undrift.process import VE, VP, SubVP
-from undrift.solvers import Ancestral, EulerMaruyama, Exponential, ReverseDiffusion
-
-PATHS = {"VE": (VE(), 1e-3), "VP": (VP(), 1e-3), "SubVP": (SubVP(), 1e-2), "Ramp": (Ramp(), 1e-3)}
-SOLVERS = {
-    "EM": EulerMaruyama(),
-    "RevDiff": ReverseDiffusion(),
-    "Ancestral": Ancestral(),
-    "AncBig": Ancestral("forward"),
-    "Euler": EulerMaruyama(0.0),
-    "DDIM": Exponential(1),
-}
+from undrift.process import VE, VP
 
 
 def law(process, times, solver, mean, std, start):

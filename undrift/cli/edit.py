@@ -42,6 +42,8 @@ def run(
     device: str,
     threads: int,
 ) -> int:
+    from functools import partial
+
     import torch
 
     from ..data import write
@@ -64,8 +66,8 @@ def run(
     if what == "interpolate":
         rows = [interpolated(generator, inputs, samples, labels)]
     else:
-        edit = inpainted if what == "inpaint" else colourised
-        rows = [edit(generator, image, mask, samples, labels, steps, seed) for image in inputs]
+        edit = partial(inpainted, mask=mask) if what == "inpaint" else colourised
+        rows = [edit(generator, image, samples, labels, steps, seed) for image in inputs]
     write(path, sheet(torch.cat(rows), len(rows[0])))
     print(f"{what}: {len(rows)} x {len(rows[0])} images in {path}")
     return 0

@@ -35,7 +35,7 @@ def as_model(generator: Generator, path: str) -> Tensor:
 
 
 def inpainted(
-    generator: Generator, path: str, mask: str | None, samples: int, label: Tensor | None, steps: int, seed: int
+    generator: Generator, path: str, samples: int, label: Tensor | None, steps: int, seed: int, mask: str | None = None
 ) -> Tensor:
     """The image, the image with its hole, and samples that fill it."""
     image = as_model(generator, path)
@@ -50,9 +50,7 @@ def inpainted(
     return torch.cat([image[None], torch.where(hole, 0.5, image)[None], torch.where(hole, found, image[None])])
 
 
-def colourised(
-    generator: Generator, path: str, mask: str | None, samples: int, label: Tensor | None, steps: int, seed: int
-) -> Tensor:
+def colourised(generator: Generator, path: str, samples: int, label: Tensor | None, steps: int, seed: int) -> Tensor:
     """The image, its grey, and samples of that grey."""
     if generator.shape[0] != 3:
         raise ValueError("colourise: this model makes grey images; give --model one of colour")

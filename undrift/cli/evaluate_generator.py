@@ -2,22 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .. import metrics
 from ..data import generator
-from ..denoiser import Denoise, Denoiser
+from ..denoiser import Denoiser
 from ..evaluation import Reference, Results, fingerprint, generation_stamp, machine, sampler
-from ..guidance import ClassifierFree
 from ..likelihood import image_likelihood
 from ..noise import PerSample
 from ..solvers.adaptive import DormandPrince
 from ..space import Residual, Space
 from ..training.checkpoint import load_classifier, read_card
 from .folder import writable
+from .generator import classifier_free
 from .generator_assessment import GeneratorAssessment
 
 __all__ = ["evaluate", "makes_images"]
@@ -61,7 +61,8 @@ def evaluate(
         raise ValueError(f"{data}: images {real.shape}, but {model} makes {tuple(shape)}: give other --data, or --size")
     device = next(denoiser.parameters()).device
     network = _extractor(extractor, fid, device)
-    guide, guided = _guide(denoiser, guidance, classes)
+    guide = classifier_free(denoiser.process, classes, guidance)
+    guided = {} if guidance == 1 else {"guidance": guidance}
     specs = [s for name in solver or ["ode-2c"] for s in ([name] if ":" in name else _each(name, steps or [5, 10, 20]))]
     samplers = [
         sampler(denoiser, space, spec, real.shape, seed=seed, classes=classes, guide=guide, facts=guided)
@@ -87,15 +88,6 @@ def _extractor(name: str, fid: str | None, device: torch.device) -> metrics.Extr
         return metrics.TorchScript(fid, trust=True, device=device)
     classifier, space = load_classifier(name)
     return metrics.Classified(classifier.to(device), space, Path(name).name)
-
-
-def _guide(denoiser: Denoiser, scale: float, classes: int) -> tuple[Callable[[Denoise], Denoise], dict[str, Any]]:
-    if scale == 1:
-        return lambda denoise: denoise, {}
-    if not classes:
-        raise ValueError(f"--guidance {scale:g}: this model knows no classes: leave it out")
-    null = {"label": classes}
-    return lambda denoise: ClassifierFree(denoise, denoiser.process, scale, null), {"guidance": scale}
 
 
 def _protocol(count: int) -> str:

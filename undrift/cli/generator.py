@@ -1,6 +1,7 @@
 """The generator that a command works with: its model, the shape of its images, the names of its classes."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -14,7 +15,7 @@ from ..space import Residual, Space
 from ..training.checkpoint import read_card
 from .model import open_model
 
-__all__ = ["Generator", "open_generator"]
+__all__ = ["Generator", "classifier_free", "open_generator"]
 
 
 @final
@@ -50,13 +51,18 @@ class Generator:
 
     def guided(self, scale: float) -> Denoise:
         """The denoiser, with classifier-free guidance unless scale = 1."""
-        if not math.isfinite(scale):
-            raise ValueError(f"--guidance {scale}: need a finite number, 1 for none")
-        if scale == 1:
-            return self.denoiser
-        if not self.names:
-            raise ValueError(f"--guidance {scale}: this model knows no classes: leave it out")
-        return ClassifierFree(self.denoiser, self.process, scale, {"label": len(self.names)})
+        return classifier_free(self.process, len(self.names), scale)(self.denoiser)
+
+
+def classifier_free(process: Process, classes: int, scale: float) -> Callable[[Denoise], Denoise]:
+    """What --guidance makes of a denoiser: nothing for 1; ValueError for a model without classes."""
+    if not math.isfinite(scale):
+        raise ValueError(f"--guidance {scale}: need a finite number, 1 for none")
+    if scale == 1:
+        return lambda denoise: denoise
+    if not classes:
+        raise ValueError(f"--guidance {scale:g}: this model knows no classes: leave it out")
+    return lambda denoise: ClassifierFree(denoise, process, scale, {"label": classes})
 
 
 def open_generator(name: str, device: str = "auto", threads: int = 0) -> Generator:

@@ -56,6 +56,9 @@ class DiscreteNoise(prediction.Prediction):
 class ScoreSDE(Solver):
     """A solver for the `times` of its own; its steps do not depend on where they end.
 
+    It asks for the class of its process, as no solver of the core may: the official tables, grids and labels are one
+    set per class, and no functions of alpha and sigma.
+
     Arguments:
         process: VE, VP or SubVP.
         steps: N.

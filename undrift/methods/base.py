@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
+from ..process import Process
+from ..space import Space
+from .density import Density
 
-__all__ = ["Method"]
+__all__ = ["Method", "noised"]
 
 
 class Method(ABC):
@@ -25,3 +28,13 @@ class Method(ABC):
     def after_step(self, step: int) -> None:
         """Called after step number `step`, counted from 1; a place to move a target network."""
         return None
+
+
+def noised(
+    batch: Batch, process: Process, space: Space, density: Density, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """z_0 (B, ...), times t (B,) from the density, and z_t = alpha_t z_0 + sigma_t eps; randomness from `generator`."""
+    z0 = space.encode(batch.x, batch.y)
+    t = density(process, len(z0), generator)
+    eps = torch.randn(z0.shape, generator=generator, dtype=z0.dtype, device=generator.device).to(z0.device)
+    return z0, t, process.marginal(z0, t, eps)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..data.batch import Batch
 from ..process import Process
 from ..space import Space
-from .base import Method
+from .base import Method, noised
 from .density import Density
 
 __all__ = ["Classification"]
@@ -42,10 +42,8 @@ class Classification(Method):
     def loss(self, phase: str, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         if "label" not in batch.cond:
             raise ValueError(f"batch with conditions {sorted(batch.cond)}: a classifier needs 'label', LongTensor (B,)")
-        z0 = self.space.encode(batch.x, batch.y)
-        t = self.density(self.process, len(z0), generator)
-        eps = torch.randn(z0.shape, generator=generator, dtype=z0.dtype, device=generator.device).to(z0.device)
-        logits = self.classifier(self.process.marginal(z0, t, eps), t)
+        _, t, z = noised(batch, self.process, self.space, self.density, generator)
+        logits = self.classifier(z, t)
         label, none = batch.cond["label"], logits.shape[1]
         known = (label != none).sum().clamp(min=1)
         loss = F.cross_entropy(logits, label, ignore_index=none, reduction="sum") / known

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..data.batch import Batch
 from ..process import Process
 from ..space import Space
-from .base import Method
+from .base import Method, noised
 from .density import Density
 from .weighting import Weighting
 
@@ -45,10 +45,8 @@ class ScoreMatching(Method):
         return ("denoiser",)
 
     def loss(self, phase: str, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        z0 = self.space.encode(batch.x, batch.y)
-        t = self.density(self.process, len(z0), generator)
-        eps = torch.randn(z0.shape, generator=generator, dtype=z0.dtype, device=generator.device).to(z0.device)
-        estimate = self.denoiser(self.process.marginal(z0, t, eps), t, **batch.cond)
+        z0, t, z = noised(batch, self.process, self.space, self.density, generator)
+        estimate = self.denoiser(z, t, **batch.cond)
         error = (estimate - z0).square().flatten(1).mean(1)
         loss = self.weighting(error, t, *self.process.alpha_sigma(t)).mean()
         return loss, {"mse": error.detach().mean().item()}
