@@ -41,6 +41,7 @@ def test_nested_and_listed_values_arrive_as_objects():
     assert build("process", {"name": "table", **ARGUMENTS["table"]}) == Table((0.0, -1.0, -2.0))
     assert build("process", {"name": "mean_reverting", "lam": 0.1}) == MeanReverting(lam=0.1)
     assert build("network", {"name": "unet", **ARGUMENTS["unet"]}).arguments["channels"] == (4, 6)
+    assert build("network", {"name": "unet", "channels": 8, "blocks": 1, "context": 0}).arguments["channels"] == (8,)
     weights = [torch.nn.Parameter(torch.ones(1))]
     assert build("optimizer", {"name": "adamw", "lr": 0.5}, weights).param_groups[0]["lr"] == 0.5
 
@@ -61,12 +62,17 @@ def test_given_fills_only_what_is_taken_and_missing():
         ),
         ("process", {"name": "vp", "beta_mim": 1}, "unknown argument of process vp 'beta_mim': did you mean beta_min?"),
         ("process", {"name": "ve", "sigma_min": 9, "sigma_max": 1}, "process ve: VE(9, 1): need 0 < sigma_min"),
-        ("process", {"name": "ve", "sigma_min": "x"}, "process ve: "),
+        ("process", {"name": "ve", "sigma_min": "x"}, "process ve: sigma_min = 'x': need a number"),
+        ("solver", {"name": "exponential", "order": True}, "solver exponential: order = True: need a whole number"),
+        ("solver", {"name": "exponential", "tau": "a"}, "solver exponential: tau = 'a': need a number or a table"),
+        ("prediction", {"name": "ml_noise", "process": "vp"}, "prediction ml_noise: process = 'vp': need a table"),
+        ("network", {"name": "unet", "channels": [8, "b"]}, "network unet: channels = [8, 'b']: need a list [a whole"),
         ("process", {"beta_min": 1}, "[process] {'beta_min': 1}: need a table with a name, one of ve, vp"),
         ("process", "vp", "[process] 'vp': need a table with a name"),
         ("space", {"name": "residual", "mean": 1}, "unknown argument of space residual 'mean': There are none"),
         ("network", {"name": "unet", "channels": [10**30], "blocks": [1]}, "network unet: "),
-        ("optimizer", {"name": "adamw", "lr": "fast"}, "optimizer adamw: "),
+        ("optimizer", {"name": "adamw", "lr": "fast"}, "optimizer adamw: lr = 'fast': need a number"),
+        ("optimizer", {"name": "adamw", "betas": [0.9]}, "optimizer adamw: betas = [0.9]: need a list [a number, a"),
         ("prediction", {"name": "ml_noise", "process": {"name": "wp"}}, "unknown process name 'wp': There are ve"),
         ("process", {"name": "os.system"}, "unknown process name 'os.system': "),
         ("process", {"name": ["vp"]}, "unknown process name ['vp']: "),

@@ -5,7 +5,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -16,7 +16,7 @@ from .prediction import Prediction
 from .process import Process
 from .tensor import expand
 
-__all__ = ["Denoise", "Denoiser", "GaussianMixture", "Label", "Level", "LogNoise", "Sigma", "Time", "told"]
+__all__ = ["Denoise", "Denoiser", "GaussianMixture", "Label", "Level", "LogNoise", "Sigma", "Time", "check", "told"]
 
 Denoise = Callable[..., Tensor]
 """denoise(z (B, ...), t () or (B,), **cond) -> estimate of z_0 (B, ...)."""
@@ -95,6 +95,33 @@ def told(
     return (expand(c_in, z) * z).to(dtype), c
 
 
+def check(denoise: Denoise, shape: Sequence[int], cond: Mapping[str, Any], wait: bool = True) -> None:
+    """ValueError, in one line, for states of `shape` or conditions that the network cannot take, as far as it tells.
+
+    A label that is out of range ends the process on a GPU: there it is found only if `wait`, for the device.
+    """
+    inner: Any = denoise
+    while not hasattr(inner, "network") and hasattr(inner, "denoise"):  # guidance wraps
+        inner = inner.denoise
+    known, count = getattr(getattr(inner, "network", None), "arguments", {}), shape[0]
+    if "in_channels" in known and (len(shape) != 4 or shape[1] != known["in_channels"]):
+        raise ValueError(f"states of shape {tuple(shape)}: this network takes (B, {known['in_channels']}, H, W)")
+    image, label, classes = cond.get("image"), cond.get("label"), known.get("classes", 0)
+    if known.get("cond_channels") and torch.is_tensor(image):
+        wanted = (count, known["cond_channels"], *shape[2:])
+        if image.shape != wanted:
+            raise ValueError(f"image of shape {tuple(image.shape)}: this network is to see {wanted}, as the states are")
+    if label is None or not classes:
+        return
+    if not torch.is_tensor(label) or label.dtype not in (torch.int64, torch.int32) or label.shape != (count,):
+        given = f"{label.dtype} {tuple(label.shape)}" if torch.is_tensor(label) else repr(label)
+        raise ValueError(f"label {given}: need a tensor of {count} integers, one per sample, 0 to {classes - 1}")
+    if count and (wait or label.device.type == "cpu"):
+        low, high = (int(end) for end in label.aminmax())
+        if not 0 <= low <= high <= classes:
+            raise ValueError(f"label in [{low}, {high}]: need 0 to {classes - 1}, or {classes} for no class")
+
+
 @final
 class Denoiser(nn.Module):
     r"""A network with a meaning, z_0 = skip z_t + out F(c_in z_t, label(t), **cond).
@@ -109,6 +136,9 @@ class Denoiser(nn.Module):
             variance. None feeds raw states, as IR-SDE's networks want them.
         label: what the network is told of the time.
     """
+
+    student: bool = False
+    """Whether it was distilled to jump: its estimate then is of the end of a path, not of the mean of z_0."""
 
     def __init__(
         self,
@@ -128,8 +158,14 @@ class Denoiser(nn.Module):
         self.scale = scale
         self.label = label or LogNoise()
 
+    @property
+    def noise_channels(self) -> int:
+        """Of the noise that the network wants as an input; 0 for most. See `guidance.Randomised`."""
+        return int(getattr(self.network, "noise_channels", 0))
+
     def forward(self, z: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """z (B, ...), t float64 () or (B,) -> estimate of z_0, in the dtype of z."""
+        check(self, z.shape, cond, wait=False)
         alpha, sigma = self.process.alpha_sigma(t)
         skip, out = self.prediction.affine(t, alpha, sigma)
         state, label = told(self.network, self.process, self.label, self.scale, z, t, alpha, sigma)

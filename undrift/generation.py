@@ -9,21 +9,25 @@
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import times
-from .denoiser import Denoise
+from .denoiser import Denoise, check
+from .guidance import randomised
 from .noise import PerSample
-from .preset import Preset
+from .preset import Preset, chosen
 from .process import Process
 from .sample import sample
-from .solvers import Ancestral, Corrected, EulerMaruyama, Exponential, Heun, Langevin, ReverseDiffusion
+from .solvers import Ancestral, Consistency, Corrected, EulerMaruyama, Exponential, Heun, Langevin, ReverseDiffusion
 from .space import Space
 
-__all__ = ["PRESETS", "generate"]
+__all__ = ["PRESETS", "USUAL", "generate"]
 
+USUAL = ("ode-2c", 10)
+"""Solver and evaluations of a model that is no student."""
 END = 4.0
 """Half log-SNR of the last network input, noise of 1.8 % of the data: finer detail than 8 bits of contrast show."""
 
@@ -44,6 +48,12 @@ def _paired(process: Process, evaluations: int) -> Tensor:
     return times.uniform(process, (evaluations + 1) // 2)
 
 
+def _jumping(process: Process, steps: int) -> Tensor:
+    """The starts of N equal parts of lambda up to END, each followed by the data: what students are trained on."""
+    grid = _in_lambda(process, steps + 1)
+    return torch.cat([grid[:steps], grid[-1:]])
+
+
 PRESETS: dict[str, Preset] = {
     "ode-1": Preset(Exponential(1), _in_lambda, "DDIM"),
     "ode-2": Preset(Exponential(2), _in_lambda, "DPM-Solver++(2M), exact second-order weights"),
@@ -60,6 +70,7 @@ PRESETS: dict[str, Preset] = {
         "Song's predictor-corrector, two evaluations per step",
     ),
     "heun": Preset(Heun(), _halved, "Heun's method, two evaluations per step"),
+    "consistency": Preset(Consistency(), _jumping, "consistency sampling, for students of one to four evaluations"),
 }
 
 
@@ -70,12 +81,14 @@ def generate(
     *,
     shape: Sequence[int],
     seeds: Iterable[int],
-    steps: int = 10,
-    solver: str = "ode-2c",
+    steps: int | None = None,
+    solver: str | None = None,
     label: Tensor | None = None,
     temperature: float = 1.0,
     batch: int = 100,
     device: torch.device | str = "cpu",
+    noise_channels: int | None = None,
+    **cond: Any,
 ) -> Iterator[Tensor]:
     """Images (b, C, H, W) in [0, 1], in batches of at most `batch`, one image per seed.
 
@@ -83,31 +96,37 @@ def generate(
         denoise: a model, or what `guidance` made of it.
         shape: (C, H, W).
         seeds: image i depends on seeds[i] and label[i] alone, not on the batch.
-        steps: network evaluations, at least 1.
-        solver: a name in `PRESETS`.
+        steps: network evaluations, at least 1; None for 10, or 2 of a student.
+        solver: a name in `PRESETS`; None for "ode-2c", or "consistency" for a student.
         label: (N,) integers, one per seed; None for a model without classes, or for "no class".
         device: where the model is.
         temperature: what the first noise is multiplied by; below 1 is nearer to the typical, and less various.
+        noise_channels: of the noise that a student wants at each evaluation; None for what `denoise` says of itself.
+        cond: what else the network is told, the same for all, as `guidance=torch.tensor(3.0)`.
 
     Raises ValueError for values outside these ranges.
     """
     seeds = list(seeds)
+    solver, steps = chosen(denoise, solver, steps, USUAL)
     if solver not in PRESETS:
         raise ValueError(f"solver {solver!r}: choose one of {', '.join(PRESETS)}")
-    if label is not None and len(label) != len(seeds):
-        raise ValueError(f"{len(label)} labels for {len(seeds)} seeds: give one each")
+    if label is not None and (label := torch.as_tensor(label)).shape != (len(seeds),):
+        raise ValueError(f"{label.numel()} labels of shape {tuple(label.shape)} for {len(seeds)} seeds: give one each")
+    check(denoise, (len(seeds), *shape), {"label": label})
     if batch < 1:
         raise ValueError(f"batch = {batch}: need at least 1 image")
     if not 0 < temperature < float("inf"):
         raise ValueError(f"temperature = {temperature}: need a positive number, 1 for the noise as it is")
     preset = PRESETS[solver]
     grid = preset.grid(process, steps)
+    cond = {key: value.to(device) if torch.is_tensor(value) else value for key, value in cond.items()}
+    channels = getattr(denoise, "noise_channels", 0) if noise_channels is None else noise_channels
     for first in range(0, len(seeds), batch):
         noise = PerSample(seeds[first : first + batch])
         like = torch.zeros(len(noise.seeds), *shape, device=device)
         start = temperature * float(process.alpha_sigma(grid[0])[1]) * noise(like, grid[0], grid[0])
         given = {} if label is None else {"label": label[first : first + batch].to(device)}
         yield sample(
-            denoise, process, space, shape=start.shape, times=grid, solver=preset.solver, noise=noise, start=start,
-            **given,
+            randomised(denoise, noise, channels), process, space, shape=start.shape, times=grid, solver=preset.solver,
+            noise=noise, start=start, **given, **cond,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .denoiser import Denoise
+from .denoiser import Denoise, check
 from .noise import Replay
 from .process import Process
 from .solvers.adaptive import DormandPrince
@@ -30,7 +30,7 @@ def encode(
 
     `decode` returns to z0 up to ten times the tolerance.
     """
-    return _move(partial(denoise, **cond), process, z0, process.t_min, process.t_max, solver)
+    return _move(denoise, process, z0, process.t_min, process.t_max, solver, cond)
 
 
 @torch.no_grad()
@@ -49,7 +49,7 @@ def decode(
     """
     if not temperature > 0:
         raise ValueError(f"temperature = {temperature}: need a positive factor of the code, 1 for the code itself")
-    return _move(partial(denoise, **cond), process, temperature * latent, process.t_max, process.t_min, solver)
+    return _move(denoise, process, temperature * latent, process.t_max, process.t_min, solver, cond)
 
 
 def interpolate(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
@@ -74,7 +74,10 @@ def interpolate(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
     return (left + right).reshape(*w.shape[:-1], *a.shape).to(a.dtype)
 
 
-def _move(denoise: Denoise, process: Process, z: Tensor, t: float, s: float, solver: Solver) -> Tensor:
+def _move(
+    denoise: Denoise, process: Process, z: Tensor, t: float, s: float, solver: Solver, cond: dict[str, Any]
+) -> Tensor:
+    check(denoise, z.shape, cond)
     start, end = torch.tensor([t, s], dtype=torch.float64)
-    out, _ = solver.step(denoise, process, z, start, end, solver.init(), Replay([]))
+    out, _ = solver.step(partial(denoise, **cond), process, z, start, end, solver.init(), Replay([]))
     return out

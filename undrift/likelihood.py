@@ -20,7 +20,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor
 
-from .denoiser import Denoise
+from .denoiser import Denoise, check
 from .noise import Gaussian, Noise
 from .process import Process
 from .solvers.adaptive import DormandPrince, only
@@ -119,6 +119,7 @@ def log_likelihood(
         raise ValueError(f"kind of probes {kind!r}: choose 'rademacher' or 'gaussian'")
     if z0.ndim < 2:
         raise ValueError(f"states of shape {tuple(z0.shape)}: need a batch (B, ...), with an axis for each sample")
+    check(denoise, z0.shape, cond)
     t = torch.tensor([process.t_min, process.t_max], dtype=torch.float64)
     directions = None if probes is None else _probes(z0, probes, kind, noise or Gaussian(), t[0])
     path, dims = solver.coordinates, z0[0].numel()

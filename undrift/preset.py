@@ -1,4 +1,4 @@
-"""A solver with the grid that suits it, under a name: what a practitioner chooses."""
+"""A solver with the grid that suits it, under a name: what a practitioner chooses; and what suits where nothing is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,10 +6,14 @@ from typing import final
 
 from torch import Tensor
 
+from .denoiser import Denoise
 from .process import Process
 from .solvers import Solver
 
-__all__ = ["Preset"]
+__all__ = ["STUDENT", "Preset", "chosen"]
+
+STUDENT = ("consistency", 2)
+"""Solver and evaluations of a student."""
 
 
 @final
@@ -20,3 +24,10 @@ class Preset:
     solver: Solver
     grid: Callable[[Process, int], Tensor]
     about: str
+
+
+def chosen(denoise: Denoise, solver: str | None, steps: int | None, usual: tuple[str, int]) -> tuple[str, int]:
+    """Solver and evaluations: those given, else the `usual`, or for a student two jumps."""
+    student = bool(getattr(denoise, "student", False)) and solver in (None, STUDENT[0])
+    default = STUDENT if student else usual
+    return solver or default[0], default[1] if steps is None else steps

@@ -10,16 +10,18 @@ becomes known by one line: `registry.CLASSES["process"]["mine"] = Mine`.
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import torch
 
 from . import denoiser, methods, networks, prediction, process, restart, solvers, space
 from .training import average
 
-__all__ = ["CLASSES", "build", "check_keys", "describe"]
+__all__ = ["CLASSES", "build", "check_keys", "describe", "fitted"]
 
 CLASSES: dict[str, dict[str, type]] = {
     "process": {
@@ -73,6 +75,19 @@ CLASSES: dict[str, dict[str, type]] = {
         "adaptive_exponential": solvers.AdaptiveExponential,
         "corrected": solvers.Corrected,
         "restart": restart.Restart,
+        "consistency": solvers.Consistency,
+    },
+    "tau": {"ddim": process.DDIM, "er_sde_5": process.ERSDE5, "fresh": process.Fresh, "interval": process.Interval},
+    "game": {
+        "hinge": methods.Hinge,
+        "least_squares": methods.LeastSquares,
+        "non_saturating": methods.NonSaturating,
+    },
+    "distance": {
+        "squared": methods.Squared,
+        "pseudo_huber": methods.PseudoHuber,
+        "element_huber": methods.ElementHuber,
+        "energy": methods.Energy,
     },
     "corrector": {"langevin": solvers.Langevin, "annealed_langevin": solvers.AnnealedLangevin},
 }
@@ -92,6 +107,7 @@ def build(kind: str, table: Mapping[str, Any], *args: Any, **given: Any) -> Any:
     parameters = inspect.signature(classes[name]).parameters
     arguments = {key: _nested(key, value) for key, value in table.items() if key != "name"}
     check_keys(arguments, list(parameters)[len(args) :], f"argument of {kind} {name}")
+    arguments = fitted(classes[name], arguments, f"{kind} {name}: ")
     arguments |= {key: value for key, value in given.items() if key in parameters and key not in arguments}
     try:
         return classes[name](*args, **arguments)
@@ -100,9 +116,60 @@ def build(kind: str, table: Mapping[str, Any], *args: Any, **given: Any) -> Any:
 
 
 def _nested(key: str, value: Any) -> Any:
-    if key in CLASSES and isinstance(value, Mapping):
-        return build(key, value)
-    return tuple(value) if isinstance(value, list) else value
+    return build(key, value) if key in CLASSES and isinstance(value, Mapping) else value
+
+
+def fitted(constructor: Any, arguments: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The arguments as `constructor` annotates them: lists as tuples, a single value where several may stand as one.
+
+    ValueError, `<prefix><key> = <value>: need ...` in one line, for one of another type.
+    """
+    try:
+        hints = get_type_hints(constructor.__init__)
+    except (NameError, TypeError):  # somebody else's, which only a type checker can read
+        hints = {}
+    found = {}
+    for key, value in arguments.items():
+        hint = hints.get(key, Any)
+        choices = (tuple(value),) if isinstance(value, list) else (value, (value,))
+        fitting = [choice for choice in choices if _fits(choice, hint)]
+        if not fitting:
+            raise ValueError(f"{prefix}{key} = {value!r}: need {_words(hint)}")
+        found[key] = fitting[0]
+    return found
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type; True for annotations that say more than can be checked here."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, each) for each in inner)
+    if origin in (tuple, Sequence):
+        many = origin is Sequence or inner[-1:] == (...,)
+        kinds = (inner[0],) * len(value) if many and isinstance(value, tuple | list) else inner
+        return isinstance(value, tuple | list) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_fits(each, inner[1]) for each in value.values())
+    if hint in (int, float):
+        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+    if origin is Callable:
+        return callable(value)
+    if getattr(hint, "_is_protocol", False):
+        return not isinstance(value, str | Real | tuple | Mapping)
+    return not isinstance(hint, type) or hint is Any or isinstance(value, hint)
+
+
+def _words(hint: Any) -> str:
+    """What to write in TOML."""
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_words(each) for each in inner if each in plain or get_origin(each)) or _words(inner[0])
+    if origin in (tuple, Sequence):
+        return f"a list [{', '.join('...' if kind is ... else _words(kind) for kind in inner)}]"
+    if origin is Mapping:
+        return f"a table, each value {_words(inner[1])}"
+    return plain.get(hint, "a table")
 
 
 def describe(thing: Any) -> dict[str, Any]:

@@ -16,17 +16,18 @@ from torch import Tensor
 
 from . import times
 from .denoiser import Denoiser
-from .guidance import tiled
+from .guidance import randomised, tiled
 from .noise import PerSample
-from .preset import Preset
+from .preset import Preset, chosen
 from .process import Process
 from .sample import sample
-from .solvers import Ancestral, EulerMaruyama, Exponential, Heun
+from .solvers import Ancestral, Consistency, EulerMaruyama, Exponential, Heun
 from .space import Space
 
-__all__ = ["PRESETS", "Restored", "restore"]
+__all__ = ["END", "PRESETS", "START_STUDENT", "USUAL", "Restored", "restore"]
 
-
+USUAL = ("ode-2", 8)
+"""Solver and evaluations of a model that is no student."""
 START, END = 5.0, 6.5
 """Half log-SNR of the second and the last network input: noise of 0.7 % and of 0.15 % of the range of an image.
 
@@ -44,6 +45,21 @@ def _in_lambda(process: Process, steps: int) -> Tensor:
     return times.uniform_lambda(process, steps, start=START if low < START < high else None, end=end)
 
 
+START_STUDENT = 3.0
+"""Half log-SNR from which a student jumps the second time: noise of 5 % of the range of an image is taken anew."""
+
+
+def _jumping(process: Process, steps: int) -> Tensor:
+    """Pure noise, then the starts of N - 1 equal parts of lambda from START_STUDENT to END, each a jump to the data."""
+    ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
+    low, high = process.half_log_snr(ends).tolist()
+    end = min(END, high) if low < END else None
+    grid = times.uniform_lambda(
+        process, steps + 1, start=START_STUDENT if low < START_STUDENT < high else None, end=end
+    )
+    return torch.cat([grid[:steps], grid[-1:]])
+
+
 def _halved(process: Process, evaluations: int) -> Tensor:
     """Two evaluations per step, one in the last; no leap, which Heun's trapezium would not survive."""
     return times.karras(process, (evaluations + 1) // 2)
@@ -59,6 +75,7 @@ PRESETS: dict[str, Preset] = {
     "posterior": Preset(Ancestral(), times.uniform, "IR-SDE's posterior sampling, correctly strided"),
     "euler": Preset(EulerMaruyama(), times.uniform, "Euler-Maruyama on the reverse SDE"),
     "heun": Preset(Heun(), _halved, "Heun's method, two evaluations per step"),
+    "consistency": Preset(Consistency(), _jumping, "consistency sampling, for students of one or two evaluations"),
 }
 
 
@@ -85,8 +102,8 @@ def restore(
     space: Space,
     y: Tensor,
     *,
-    steps: int = 8,
-    solver: str = "ode-2",
+    steps: int | None = None,
+    solver: str | None = None,
     seed: int = 0,
     samples: int = 1,
     tile: int = 512,
@@ -95,14 +112,15 @@ def restore(
     """Restore one degraded photograph y (3, H, W) in [0, 1], of any size.
 
     Arguments:
-        steps: network evaluations, at least 1.
-        solver: a name in `PRESETS`.
+        steps: network evaluations, at least 1; None for 8, or 2 of a student.
+        solver: a name in `PRESETS`; None for "ode-2", or "consistency" for a student.
         seed: of the first sample; sample k has seed + k.
         samples: how many to draw; their mean is nearest to the truth, each single one is sharper.
         tile, overlap: images larger than `tile` are estimated in tiles, with one noise field and no seams.
 
     Raises ValueError for values outside these ranges.
     """
+    solver, steps = chosen(denoiser, solver, steps, USUAL)
     if solver not in PRESETS:
         raise ValueError(f"solver {solver!r}: choose one of {', '.join(PRESETS)}")
     if steps < 1:
@@ -119,9 +137,10 @@ def restore(
     began = time.perf_counter()
     mean, square = torch.zeros_like(observed), torch.zeros_like(observed)
     for k in range(samples):
+        noise = PerSample([seed + k])
         x = sample(
-            counted, process, space, shape=observed.shape, times=grid, solver=preset.solver,
-            noise=PerSample([seed + k]), y=observed, image=observed,
+            randomised(counted, noise, denoiser.noise_channels), process, space, shape=observed.shape, times=grid,
+            solver=preset.solver, noise=noise, y=observed, image=observed,
         )  # fmt: skip
         change = x - mean  # Welford: no sample set is ever held
         mean += change / (k + 1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .denoiser import Denoise
+from .denoiser import Denoise, check
 from .noise import Noise
 from .process import Process
 from .solvers.base import Solver
@@ -23,12 +23,14 @@ def trajectory(
 ) -> Iterator[Tensor]:
     """The states after each step of `solver` along `times` (N + 1,), from z (B, ...) at times[0].
 
-    A generator: the caller shows, stores or stops. Raises ValueError for a grid that is not strictly decreasing.
+    Distillation gives every sample times of its own, (N + 1, B). A generator: the caller shows, stores or stops. Raises
+    ValueError for a grid that is not strictly decreasing.
     """
     times = torch.as_tensor(times, dtype=torch.float64, device="cpu")
-    if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
+    step = times.diff(dim=0)  # a sample may rest where its path has no point before the data
+    if times.ndim not in (1, 2) or len(times) < 2 or not bool((step < 0 if times.ndim == 1 else step <= 0).all()):
         raise ValueError(f"grid of shape {tuple(times.shape)}: need at least 2 strictly decreasing times (N + 1,)")
-    solver = solver.plan(process, times)
+    solver = solver.plan(process, times) if times.ndim == 1 else solver
     state = solver.init()
     for t, s in pairwise(times):
         z, state = solver.step(denoise, process, z, t, s, state, noise)
@@ -63,6 +65,7 @@ def sample(
     """
     if y is not None and y.shape != torch.Size(shape):
         raise ValueError(f"y of shape {tuple(y.shape)} for samples of shape {tuple(shape)}: give one observation each")
+    check(denoise, shape, cond)
     first = torch.as_tensor(times[0], dtype=torch.float64)
     given = start if start is not None else y
     like = torch.zeros(*shape, device=None if given is None else given.device)

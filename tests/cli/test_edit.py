@@ -105,6 +105,22 @@ def test_bad_values_are_one_line(undrift_, generators, pictures, arguments, word
     assert words in error[0]
 
 
+def test_a_bad_image_of_several_is_told_and_the_others_are_edited(undrift_, generators, pictures):
+    rest = ("--model", generators["grey"], "--steps", "1", "--samples", "1")
+    code, lines, errors = undrift_("edit", "inpaint", "none.png", "grey-a.png", "large.png", "grey-b.png", *rest)
+    assert code == 2
+    assert ["none.png" in errors[0], "large.png" in errors[1], len(errors)] == [True, True, 2]
+    assert lines[-2:] == ["2 of 4 photographs edited into edited.png", "inpaint: 2 x 3 images in edited.png"]
+    both = np.asarray(Image.open(pictures / "edited.png"))
+    for row, name in enumerate(("a", "b")):
+        given = np.asarray(Image.open(pictures / f"grey-{name}.png"))
+        assert np.array_equal(both[10 * row : 10 * row + 8, :8], given)
+    code, lines, errors = undrift_("edit", "inpaint", "none.png", "large.png", "-o", "no.png", *rest)
+    assert (code, len(errors), (pictures / "no.png").exists()) == (2, 2, False)
+    code, lines, errors = undrift_("edit", "colourise", "grey-a.png", "grey-b.png", *rest)  # no image would do
+    assert (code, lines, len(errors)) == (2, [], 1)
+
+
 def test_likelihood_of_images_in_bits(undrift_, generators, pictures):
     images = np.random.default_rng(1).integers(0, 256, (3, 8, 8), dtype=np.uint8)
     np.savez(pictures / "set.npz", x_train=images, y_train=[0, 1, 1], x_test=images, y_test=[0, 1, 1])

@@ -147,7 +147,7 @@ def test_two_results_are_compared_only_if_they_are_alike(evaluate, undrift_, fol
         (("--extractor", "eyes", "--baseline", "posterior:4"), "--baseline: tiny is a generator"),
         (("--extractor", "eyes", "--data", "nowhere"), "no labelled images at nowhere"),
         (("--extractor", "eyes", "--data", "wide.npz"), "images (1, 8, 9), but tiny makes (1, 8, 8)"),
-        (("--extractor", "eyes", "--samples", "5"), "5 samples, 40 images of data: need"),
+        (("--extractor", "eyes", "--samples", "5"), "5 samples, 40 images of data: need at least 6"),
     ],
 )
 def test_what_is_wrong_is_one_line(evaluate, folder, tmp_path, argv, message):
@@ -158,6 +158,7 @@ def test_what_is_wrong_is_one_line(evaluate, folder, tmp_path, argv, message):
     code, lines, errors = evaluate("--model", "tiny", "--steps", 1, *argv)
     assert (code, lines, len(errors)) == (2, [], 1)
     assert message in errors[0]
+    assert not (tmp_path / "undrift-evaluation").exists()
 
 
 def test_a_restorer_knows_nothing_of_generators(undrift_, model):

@@ -71,6 +71,7 @@ def test_an_image_depends_on_seed_and_class_alone(undrift_, generator, tmp_path)
         (["--count", "0"], "'0'"),
         (["--guidance", "nan"], "--guidance nan"),
         (["-o", "made.txt"], "cannot write .txt"),
+        (["--size", "3"], "--size 3: need at least 4, one pixel"),
     ],
 )
 def test_bad_values_are_one_line(undrift_, generator, arguments, words):
@@ -78,6 +79,14 @@ def test_bad_values_are_one_line(undrift_, generator, arguments, words):
     assert code == 2
     assert words in error[-1]
     assert len(error) == 1
+
+
+def test_a_size_that_the_network_sees_is_made(undrift_, generator, tmp_path):
+    """Two levels, the first of pixels folded 2 x 2: the coarsest pixel is 4 x 4; and no multiple is needed."""
+    for side in (4, 9):
+        code, _, error = undrift_("sample", "--model", generator, "--count", "1", "--steps", "1", "--size", side)
+        assert code == 0, error
+        assert read(tmp_path / "samples.png").shape == (side, side)
 
 
 def test_a_restorer_is_refused(undrift_, model):

@@ -82,6 +82,7 @@ def test_an_interrupted_run_says_how_to_go_on(undrift_, recipe, monkeypatch):
         ("small trainings.steps=3", "unknown section 'trainings': did you mean training?"),
         ("small steps", "setting 'steps': need key=value, e.g. training.steps=1000"),
         ("small training.steps=-3", "training.steps = -3, minutes = 0.0: give one, positive"),
+        ("small training.minutes=abc", "training.minutes = 'abc': need a number"),
         ("small data.roots=nowhere", "no such file or folder: nowhere"),
         ('small data.tasks=["hasy"]', "unknown task 'hasy': did you mean hazy?"),
         ("small --out photographs/0.png", "cannot write photographs/0.png/recipe.json: "),
@@ -92,6 +93,17 @@ def test_what_is_wrong_is_one_line(undrift_, recipe, monkeypatch, argv, line):
     code, _, errors = undrift_("train", *argv.split())
     assert (code, len(errors)) == (2, 1)
     assert errors[0].startswith(f"undrift: {line}")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["data.roots=nowhere", "data.crop=99", "network.channels=8", "process.lam=-1", "network.in_channels=1"],
+)
+def test_what_fails_before_its_first_step_leaves_nothing_behind(undrift_, recipe, tmp_path, setting):
+    """Not even where only the network itself finds the fault, in its first call."""
+    before = sorted(tmp_path.rglob("*"))
+    assert undrift_("train", "small", setting)[0] > 0
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_source_tree_s_recipes_are_known_from_anywhere(undrift_):

@@ -73,10 +73,12 @@ def test_bad_sets_are_named_in_one_line(tmp_path):
     (tmp_path / "not.npz").write_bytes(b"PK\x03\x04 nothing")
     np.savez(tmp_path / "other.npz", images=np.zeros(3))
     np.savez(tmp_path / "float.npz", x_train=np.zeros((3, 4, 4)), y_train=np.arange(3))
+    Image.new("L", (4, 4)).save(tmp_path / "one.png")
     (tmp_path / "empty").mkdir()
     for path, words in (
         ("no", "no labelled images"),
         ("not.npz", "readable"),
+        ("one.png", "not a set of images: need a folder"),
         ("other.npz", "x_train"),
         ("float.npz", "uint8"),
     ):

@@ -256,10 +256,30 @@ def test_point_is_the_gradient_of_the_likelihood_of_the_estimate(generator):
     prior = Mixture(*THREE, process)
     z = torch.randn(2, 2, generator=generator, dtype=torch.float64).requires_grad_()
     alpha, sigma = process.alpha_sigma(t)
-    log_p = -((0.5 - prior(z, t)[:, 0]) ** 2).sum() / (2 * 0.2**2)
+    log_p = -((0.5 - prior(z, t)[:, 0]) ** 2).sum() / (2 * 3.0**2)
     shift = (sigma**2 / alpha)[:, None] * torch.autograd.grad(log_p, z)[0]
-    found = Posterior(prior, process, Matrix(ROW), f64([[0.5]]), 0.2, Point(0.5))(z, t)
+    found = Posterior(prior, process, Matrix(ROW), f64([[0.5]]), 3.0, Point(0.5))(z, t)
     torch.testing.assert_close(found, prior(z, t) + 0.5 * shift)
+
+
+def test_no_guidance_lands_beyond_what_was_observed(generator):
+    """Data as smooth as photographs: two thousand times the variance along one direction that their pixels have."""
+    process, t, size = VP(), f64([0.2, 0.5, 0.9]), 64
+    ones = torch.ones(size, dtype=torch.float64) / size**0.5
+    cov = 0.01 * torch.eye(size, dtype=torch.float64) + 20 * torch.outer(ones, ones)
+    values, vectors = torch.linalg.eigh(cov)
+
+    def prior(z, t):
+        alpha, sigma = (c[:, None] for c in process.alpha_sigma(t))
+        return (z @ vectors * (alpha * values / (alpha**2 * values + sigma**2))) @ vectors.T
+
+    z0 = torch.randn(3, size, generator=generator, dtype=torch.float64) @ torch.linalg.cholesky(cov).T
+    z = process.marginal(z0, t, torch.randn(3, size, generator=generator, dtype=torch.float64))
+    keep = Mask((torch.arange(size) < size // 2).double())
+    before = (keep.forward(z0) - keep.forward(prior(z, t))).norm(dim=1)
+    for spread in (Isotropic(0.1), Point(), Tweedie(50, 1e-12)):
+        found = Posterior(prior, process, keep, keep.forward(z0), 0.01, spread)(z, t)
+        assert ((keep.forward(z0) - keep.forward(found)).norm(dim=1) < before).all(), spread
 
 
 def test_neither_batch_mates_nor_dtype_matter(generator):

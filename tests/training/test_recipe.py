@@ -3,20 +3,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from undrift.training.build import build
 from undrift.training.photographs import Photographs
 from undrift.training.plan import Schedule, Training
 from undrift.training.preview import Preview
-from undrift.training.recipe import REQUIRED, call, override, read
-from undrift.training.run import _build
+from undrift.training.recipe import METHODS, REQUIRED, call, override, read
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
-BARE = {name: {} for name in (*REQUIRED, "prediction", "weighting")}
+BARE = {name: {} for name in (*REQUIRED, *METHODS["score_matching"])}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_of_ours_builds(path):
     with torch.device("meta"):  # some have 60 million parameters
-        run = _build(override(read(path)))
+        run = build(override(read(path)))
     assert getattr(run.method, run.method.phases[0]) is run.model
     assert sum(p.numel() for p in run.model.parameters()) > 10_000
 
@@ -56,6 +56,12 @@ def test_settings_replace_values_tables_and_nested_ones():
         ("data=7", r"^\[data\] 7: need a table$"),
         ("data={}", r"^\[data\]: .*missing 1 required positional argument: 'roots'$"),
         ("data.hold_out_every=-1", r"^data.hold_out_every = -1: need"),
+        ("data.crop=abc", r"^data.crop = 'abc': need a whole number$"),
+        ("data.batch=4.0", r"^data.batch = 4.0: need a whole number$"),
+        ("data.zoom=true", r"^data.zoom = True: need a number$"),
+        ("data.tasks=foggy", r"^unknown task 'foggy'"),
+        ("data.roots=[1]", r"^data.roots = \[1\]: need a list \[a string, ...\]$"),
+        ("data.weights.hazy=often", r"^data.weights = {'hazy': 'often'}: need a table, each value a number$"),
     ],
 )
 def test_wrong_settings_are_one_line(setting, line):

@@ -25,8 +25,8 @@ def whole(low: int, high: int = 2**62) -> Callable[[str], int]:
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """--model, --steps, --solver, --seed and --tile."""
     parser.add_argument("--model", metavar="NAME", default="universal", help="a bundled model or a folder (universal)")
-    parser.add_argument("--steps", metavar="N", type=whole(1), default=8, help="network evaluations (8)")
-    parser.add_argument("--solver", metavar="NAME", default="ode-2", help="see `undrift info` for all (ode-2)")
+    parser.add_argument("--steps", metavar="N", type=whole(1), help="network evaluations (8; students 2)")
+    parser.add_argument("--solver", metavar="NAME", help="see `undrift info` for all (ode-2; students consistency)")
     parser.add_argument("--seed", metavar="N", type=whole(0), default=0, help="of the noise (0)")
     parser.add_argument(
         "--tile", metavar="PX", type=whole(32), default=512, help="side of the tiles of large photographs (512)"

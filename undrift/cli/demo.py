@@ -11,8 +11,8 @@ __all__ = ["add", "run"]
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", metavar="DIR", default="undrift-demo", help="where to write (undrift-demo)")
     parser.add_argument("--model", metavar="NAME", default="universal", help="a bundled model or a folder (universal)")
-    parser.add_argument("--steps", metavar="N", type=whole(1), default=8, help="network evaluations (8)")
-    parser.add_argument("--solver", metavar="NAME", default="ode-2", help="see `undrift info` for all (ode-2)")
+    parser.add_argument("--steps", metavar="N", type=whole(1), help="network evaluations (8; students 2)")
+    parser.add_argument("--solver", metavar="NAME", help="see `undrift info` for all (ode-2; students consistency)")
     parser.add_argument("--seed", metavar="N", type=whole(0), default=0, help="of degradations and noise (0)")
     parser.add_argument("--size", metavar="PX", type=whole(32, 256), default=192, help="side of the photographs (192)")
     parser.add_argument(
@@ -29,8 +29,8 @@ def run(
     *,
     out: str,
     model: str,
-    steps: int,
-    solver: str,
+    steps: int | None,
+    solver: str | None,
     seed: int,
     size: int,
     baseline_steps: int,
@@ -38,12 +38,16 @@ def run(
     threads: int,
 ) -> int:
     from ..evaluation import Setting, scenes
+    from ..preset import chosen
+    from ..restoration import USUAL
     from .demonstration import Demonstration
     from .folder import writable
     from .model import open_model
 
-    settings = [Setting(solver, steps)] + ([Setting("posterior", baseline_steps)] if baseline_steps else [])
     denoiser, space = open_model(model, device, threads)
+    compared = baseline_steps and not denoiser.student  # a student's steps sample no posterior
+    settings = [Setting(*chosen(denoiser, solver, steps, USUAL))]
+    settings += [Setting("posterior", baseline_steps)] if compared else []
     folder = writable(Path(out))
     demonstration = Demonstration.of(denoiser, space, scenes(size, seed), settings, seed)
     print(demonstration.text())

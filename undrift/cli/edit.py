@@ -42,14 +42,14 @@ def run(
     device: str,
     threads: int,
 ) -> int:
-    from functools import partial
-
     import torch
+    from tqdm import tqdm
 
     from ..data import write
     from ..registry import check_keys
     from ..report import sheet
-    from .editing import colourised, inpainted, interpolated
+    from .batch import each
+    from .editing import editor, interpolated
     from .folder import writable
     from .generator import open_generator
     from .outputs import target
@@ -63,11 +63,19 @@ def run(
     if any(Path(given).resolve() == path.resolve() for given in inputs):
         raise ValueError(f"{path} would overwrite the input: give another -o")
     labels = None if label is None else generator.labels(1, label)
+    rows, code = list[torch.Tensor](), 0
     if what == "interpolate":
-        rows = [interpolated(generator, inputs, samples, labels)]
+        rows.append(interpolated(generator, inputs, samples, labels))
     else:
-        edit = partial(inpainted, mask=mask) if what == "inpaint" else colourised
-        rows = [edit(generator, image, samples, labels, steps, seed) for image in inputs]
-    write(path, sheet(torch.cat(rows), len(rows[0])))
-    print(f"{what}: {len(rows)} x {len(rows[0])} images in {path}")
-    return 0
+        edit, bar = editor(what, generator, mask), tqdm(total=len(inputs), unit="image", disable=None)
+
+        def work(image: Path, _: tuple[Path, ...]) -> str:
+            rows.append(edit(str(image), samples, labels, steps, seed))
+            bar.update()
+            return f"{image}: row {len(rows)}"
+
+        code = each(dict.fromkeys(map(Path, inputs), ()), work, f"edited into {path}", bar)
+    if rows:
+        write(path, sheet(torch.cat(rows), len(rows[0])))
+        print(f"{what}: {len(rows)} x {len(rows[0])} images in {path}")
+    return code

@@ -1,6 +1,7 @@
 """What `undrift edit` does to one image: rows of pictures, (N, C, H, W) in [0, 1], the given ones first."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from ..noise import PerSample
 from ..sample import sample
 from .generator import Generator
 
-__all__ = ["as_model", "colourised", "inpainted", "interpolated"]
+__all__ = ["as_model", "editor", "interpolated"]
 
 # Half a grey level, in states from -1 to 1: what 8 bits leave unknown of the observation.
 ROUNDING = 1 / 255
@@ -34,26 +35,41 @@ def as_model(generator: Generator, path: str) -> Tensor:
     return pixels.mean(0, keepdim=True)
 
 
-def inpainted(
-    generator: Generator, path: str, samples: int, label: Tensor | None, steps: int, seed: int, mask: str | None = None
+def editor(what: str, generator: Generator, mask: str | None = None) -> Callable[..., Tensor]:
+    """`(path, samples, label, steps, seed) -> pictures` for inpaint or colourise.
+
+    Raises ValueError for a mask, or a model, that suits no image at all.
+    """
+    if what == "inpaint":
+        return partial(_inpainted, generator, _hole(generator, mask))
+    if generator.shape[0] != 3:
+        raise ValueError("colourise: this model makes grey images; give --model one of colour")
+    return partial(_colourised, generator)
+
+
+def _hole(generator: Generator, mask: str | None) -> Tensor:
+    """(1, H, W): what is filled in; the lower half by default."""
+    if mask is None:
+        hole = torch.zeros(1, *generator.shape[1:], dtype=torch.bool)
+        hole[:, hole.shape[1] // 2 :] = True
+        return hole
+    hole = as_model(generator, mask).mean(0, keepdim=True) > 0.5
+    if not hole.any() or hole.all():
+        raise ValueError(f"--mask {mask}: {'nothing' if not hole.any() else 'everything'} is to be filled in")
+    return hole
+
+
+def _inpainted(
+    generator: Generator, hole: Tensor, path: str, samples: int, label: Tensor | None, steps: int, seed: int
 ) -> Tensor:
     """The image, the image with its hole, and samples that fill it."""
     image = as_model(generator, path)
-    if mask is None:
-        hole = torch.zeros(1, *image.shape[1:], dtype=torch.bool)
-        hole[:, image.shape[1] // 2 :] = True
-    else:
-        hole = as_model(generator, mask).mean(0, keepdim=True) > 0.5
-        if not hole.any() or hole.all():
-            raise ValueError(f"--mask {mask}: {'nothing' if not hole.any() else 'everything'} is to be filled in")
     found = _posterior(generator, Mask(~hole), (~hole * image)[None], samples, label, steps, seed)
     return torch.cat([image[None], torch.where(hole, 0.5, image)[None], torch.where(hole, found, image[None])])
 
 
-def colourised(generator: Generator, path: str, samples: int, label: Tensor | None, steps: int, seed: int) -> Tensor:
+def _colourised(generator: Generator, path: str, samples: int, label: Tensor | None, steps: int, seed: int) -> Tensor:
     """The image, its grey, and samples of that grey."""
-    if generator.shape[0] != 3:
-        raise ValueError("colourise: this model makes grey images; give --model one of colour")
     image = as_model(generator, path)
     operator = Channels.luma()
     grey = operator.forward(image[None])

@@ -68,11 +68,12 @@ def evaluate(
         sampler(denoiser, space, spec, real.shape, seed=seed, classes=classes, guide=guide, facts=guided)
         for spec in dict.fromkeys(specs)
     ]
-    folder, batch = writable(Path(out)), batch or 100
+    batch = batch or 100
     stamp = generation_stamp(
         fingerprint(model), real, network, samplers, samples=samples or len(real.images), seed=seed, k=neighbours,
         bits=_protocol(bits),
     )  # fmt: skip
+    folder = writable(Path(out))
     results = Results.resume(folder, stamp, machine(str(device), batch))
     likelihood = _bits(denoiser, space, seed) if bits else None
     GeneratorAssessment(model, real, network, samplers, results, folder).run(denoiser, batch, likelihood, bits)

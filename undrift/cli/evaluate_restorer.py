@@ -45,8 +45,8 @@ def assess(
         None if lpips is None else metrics.Lpips(weights=lpips or None),
         None if fid is None else metrics.TorchScript(fid, trust=True, probabilities=False),
     )
+    known = stamp(fingerprint(model), pairs, seed, measures.protocols)
     folder = writable(Path(out))
-    where = machine(str(next(denoiser.parameters()).device), batch)
-    results = Results.resume(folder, stamp(fingerprint(model), pairs, seed, measures.protocols), where)
+    results = Results.resume(folder, known, machine(str(next(denoiser.parameters()).device), batch))
     Assessment(model, pairs, settings, results, folder).run(denoiser, space, measures, batch, seed)
     return 0

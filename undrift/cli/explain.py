@@ -3,22 +3,24 @@
 import inspect
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 
 from .. import __version__, generation, registry, restoration
 from ..degradations import TASKS
-from ..preset import Preset
+from ..preset import STUDENT, Preset
 from ..process import Process
 from ..training import checkpoint, recipe
 from .explain_recipe import explain_recipe
 from .recipes import find_recipe, known_recipes
 from .text import described, rows, table, times_of
 
-__all__ = ["Subject", "explain", "find", "installation", "presets_of", "process_of"]
+__all__ = ["Subject", "explain", "find", "installation", "presets_of", "process_of", "usual"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def process_of(subject: Subject) -> Process:
     made: Process
     if subject.recipe is not None:
         tables = recipe.override(recipe.read(subject.recipe))
-        made = registry.build("process", tables["process"])
+        made = registry.build("process", (_teacher(tables) or tables)["process"])
     elif subject.process:
         made = registry.build("process", {"name": subject.process})
     else:
@@ -72,10 +74,22 @@ def presets_of(subject: Subject) -> dict[str, Preset]:
     if subject.process:
         restores = subject.process == "mean_reverting"
     elif subject.recipe is not None:
-        restores = recipe.override(recipe.read(subject.recipe))["space"].get("name") == "residual"
+        tables = recipe.override(recipe.read(subject.recipe))
+        restores = (_teacher(tables) or tables)["space"].get("name") == "residual"
     else:
         restores = checkpoint.read_card(subject.model)["space"]["name"] == "residual"
     return restoration.PRESETS if restores else generation.PRESETS
+
+
+def _teacher(tables: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The card of the model that a recipe distils; None for one that distils nothing."""
+    return checkpoint.read_card(tables["method"]["teacher"]) if recipe.method(tables) == "scott" else None
+
+
+def usual(subject: Subject) -> tuple[str, int]:
+    """Solver and evaluations of the run to show where none are asked for."""
+    student = subject.model and checkpoint.method_of(checkpoint.read_card(subject.model)) is not None
+    return STUDENT if student else ("ode-2", 8)
 
 
 def explain(subject: Subject) -> str:
@@ -137,9 +151,25 @@ def _model(name: str) -> str:
         **{part: described(card[part]) for part in ("prediction", "space", "label") if part in card},
         "scale": json.dumps(card["scale"]),
     }
+    if (student := checkpoint.method_of(card)) is not None:
+        facts |= _student(student, card)
     training = card["training"] if isinstance(card["training"], dict) else {}
     if isinstance(names := training.get("classes"), list) and names:
         facts["classes"] = ", ".join(json.dumps(name)[1:-1] for name in names)
     shown = {key: value for key, value in training.items() if key != "recipe" and not isinstance(value, dict | list)}
     facts |= {f"trained: {json.dumps(key)[1:-1]}": json.dumps(value) for key, value in shown.items()}
     return rows(facts)
+
+
+def _student(method: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, str]:
+    """Whose student it is, how it was taught, and how it samples."""
+    solver, steps = STUDENT
+    critic = card["training"]["recipe"].get("critic")
+    made = {key: value for key, value in method.items() if key not in ("name", "teacher")}
+    command = "restore" if card["space"]["name"] == "residual" else "sample"
+    return {
+        "student of": json.dumps(method.get("teacher"))[1:-1],
+        "distilled": described({"name": "scott", **made}),
+        "critic": "none" if critic is None else described({"name": "heads on the teacher", **critic}),
+        "samples in": f"{steps} evaluations with {solver}; undrift {command} --steps says otherwise",
+    }

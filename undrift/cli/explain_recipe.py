@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .. import registry
 from ..training import recipe
+from ..training.checkpoint import read_card
 from ..training.labelled import Labelled
 from ..training.photographs import Photographs
 from ..training.plan import Schedule, Training
@@ -27,6 +28,10 @@ WRITTEN = "model/ (what --model takes), state/, log.jsonl, recipe.json"
 def explain_recipe(path: Path) -> str:
     """Its parts, data, length, and estimates of size and memory; raises what the training would."""
     tables = recipe.override(recipe.read(path))
+    student = recipe.method(tables) == "scott"
+    if student:  # it has of its teacher what the recipe does not say
+        card = read_card(tables["method"]["teacher"])
+        tables |= {part: card[part] for part in ("process", "prediction", "space", "network")}
     process = registry.build("process", tables["process"])
     named = [name for name in ("prediction", "space", "density", "weighting", "optimizer") if name in tables]
     made = {name: registry.build(name, tables[name]) for name in ("prediction", "space", "density") if name in tables}
@@ -44,7 +49,9 @@ def explain_recipe(path: Path) -> str:
         "recipe": str(path),
         "process": described(registry.describe(process)),
         "times": times_of(process),
-        "trains": recipe.method(tables).replace("_", " "),
+        "trains": f"a student of {tables['method']['teacher']}" if student else recipe.method(tables).replace("_", " "),
+        **({"method": described(tables["method"])} if student else {}),
+        **({"critic": described({"name": "heads on the teacher", **tables["critic"]})} if "critic" in tables else {}),
         **{name: described(tables[name]) for name in named},
         "network": described(registry.describe(network)),
         "parameters": f"{count:,}; model of {_mib(count * (2 if training.weights == 'float16' else 4))}",

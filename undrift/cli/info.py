@@ -12,7 +12,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "what", nargs="?", metavar="WHAT", help="a model, a recipe or a process; without it, what is installed"
     )
     parser.add_argument("--steps", metavar="N", type=whole(1), help="show every step of a run of N evaluations")
-    parser.add_argument("--solver", metavar="NAME", help="of that run (ode-2)")
+    parser.add_argument("--solver", metavar="NAME", help="of that run (ode-2; students consistency)")
     parser.epilog = "For example: undrift info universal --steps 8 --solver ode-2"
 
 
@@ -29,7 +29,9 @@ def run(*, what: str | None, steps: int | None, solver: str | None) -> int:
         return 0
     subject = explain.find(what)
     if steps or solver:
-        print(run_plan(explain.process_of(subject), explain.presets_of(subject), steps or 8, solver or "ode-2"))
+        usual = explain.usual(subject)
+        solver, steps = solver or usual[0], steps or usual[1]
+        print(run_plan(explain.process_of(subject), explain.presets_of(subject), steps, solver))
     else:
         print(explain.explain(subject))
     return 0

@@ -49,6 +49,7 @@ def run(
     from ..solvers import DormandPrince
     from .generator import open_generator
     from .images import grey_levels
+    from .integration import FORMAT, watch
 
     check_keys([kind], ("rademacher", "gaussian"), "kind of probes")
     generator = open_generator(model, device, threads)
@@ -56,7 +57,8 @@ def run(
     solver = DormandPrince(rtol=tolerance, atol=tolerance)
     bits, errors, calls = [], [], []
     print(f"{'image':<40} {'nats':>12} {'bits/dim':>10} {'probe error':>12} {'evaluations':>12}")
-    with tqdm(total=len(images), unit="image", disable=None) as bar:
+    with tqdm(total=len(images), unit="image", disable=None, bar_format=FORMAT) as bar:
+        watch(bar, generator.denoiser, draws)
         for first in range(0, len(images), batch):
             x = images[first : first + batch]
             given: dict[str, Any] = {} if label is None else {"label": generator.labels(len(x), label)}
@@ -75,7 +77,6 @@ def run(
                 bar.write(
                     f"{name[-40:]:<40} {found.nats[i]:>12.2f} {bits[-1][i]:>10.4f} {error:>12} {calls[-1][i]:>12}"
                 )
-            bar.update(len(x))
     every = torch.cat(bits)
     spread = f" +- {every.std() / len(every) ** 0.5:.4f}" if len(every) > 1 else ""
     print(

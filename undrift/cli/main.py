@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "edit": "fill in, colourise or interpolate images",
     "likelihood": "say how likely images are under a generator",
     "train": "train a model from a recipe, or go on with it",
+    "distill": "make a student of one to four evaluations of a model",
     "evaluate": "measure a restorer or a generator",
     "convert": "make a model of an official checkpoint of Score SDE",
     "info": "explain a model, a recipe, a process or the steps of a run",

@@ -26,24 +26,27 @@ def run(
     inputs: Sequence[str],
     out: str,
     model: str,
-    steps: int,
-    solver: str,
+    steps: int | None,
+    solver: str | None,
     seed: int,
     tile: int,
     samples: int,
     device: str,
     threads: int,
 ) -> int:
+    from ..preset import chosen
     from ..registry import check_keys
-    from ..restoration import PRESETS
+    from ..restoration import PRESETS, USUAL
     from .batch import each
     from .model import open_model
     from .outputs import assign, prepare, target
     from .restorer import Restorer
 
-    check_keys([solver], PRESETS, "solver")
+    if solver is not None:
+        check_keys([solver], PRESETS, "solver")
     folder, name = target(inputs, out)
-    restorer = Restorer(model, *open_model(model, device, threads), steps, solver, seed, samples, tile)
+    denoiser, space = open_model(model, device, threads)
+    restorer = Restorer(model, denoiser, space, *chosen(denoiser, solver, steps, USUAL)[::-1], seed, samples, tile)
     jobs = assign(inputs, folder, lambda below: restorer.names(below.with_name(name) if name else below))
     prepare(jobs)
     return each(jobs, restorer, f"restored into {folder}", restorer.progress(jobs))

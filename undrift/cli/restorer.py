@@ -80,8 +80,11 @@ class Restorer:
         if result.spread is not None:
             self._write_spread(files[1], result.spread)
         size = f"{photo.pixels.shape[-1]} x {photo.pixels.shape[-2]}"
-        calls = f"{result.evaluations} evaluations" + (f" x {self.samples} samples" if self.samples > 1 else "")
-        return f"{path} -> {files[0]}  {size}, {calls}, {result.seconds:.1f} s"
+        calls = f"{result.evaluations} evaluation{'s' * (result.evaluations > 1)}" + (
+            f" x {self.samples} samples" if self.samples > 1 else ""
+        )
+        student = " by a student" if self.denoiser.student else ""
+        return f"{path} -> {files[0]}  {size}, {calls}{student}, {result.seconds:.1f} s"
 
     def _write_spread(self, file: Path, spread: Tensor) -> None:
         """A 16-bit grey map, white at the largest standard deviation, which its text names."""

@@ -16,9 +16,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", default="fashion", help="a bundled model or a folder (fashion)")
     parser.add_argument("--count", metavar="N", type=whole(1), default=100, help="how many (100)")
     parser.add_argument("--label", metavar="CLASS", help="a class by name or number; by default all in turn")
-    parser.add_argument("--steps", metavar="N", type=whole(1), default=10, help="network evaluations (10)")
-    parser.add_argument("--solver", metavar="NAME", default="ode-2c", help="see `undrift info` for all (ode-2c)")
-    parser.add_argument("--guidance", metavar="W", type=float, default=1.0, help="classifier-free scale; 1 is none (1)")
+    parser.add_argument("--steps", metavar="N", type=whole(1), help="network evaluations (10; students 2)")
+    parser.add_argument("--solver", metavar="NAME", help="see `undrift info` for all (ode-2c; students consistency)")
+    parser.add_argument(
+        "--guidance",
+        metavar="W",
+        type=float,
+        help="classifier-free scale; 1 is none (1; of students that were told one, the middle)",
+    )
     parser.add_argument("--temperature", metavar="T", type=float, default=1.0, help="scale of the first noise (1)")
     parser.add_argument("--seed", metavar="N", type=whole(0), default=0, help="of the first image; the rest follow (0)")
     parser.add_argument(
@@ -34,9 +39,9 @@ def run(
     model: str,
     count: int,
     label: str | None,
-    steps: int,
-    solver: str,
-    guidance: float,
+    steps: int | None,
+    solver: str | None,
+    guidance: float | None,
     temperature: float,
     seed: int,
     size: int | None,
@@ -48,14 +53,17 @@ def run(
 
     from ..data import write
     from ..data.image import FORMATS
-    from ..generation import generate
+    from ..generation import USUAL, generate
+    from ..preset import chosen
     from ..report import sheet
     from .folder import writable
     from .generator import open_generator
 
     generator = open_generator(model, device, threads)
     labels = generator.labels(count, label)
-    shape = generator.shape if size is None else (generator.shape[0], size, size)
+    denoise, told = generator.guided(guidance)
+    solver, steps = chosen(generator.denoiser, solver, steps, USUAL)
+    shape = generator.sized(size)
     path = Path(out)
     single = bool(path.suffix) and not path.is_dir() and not out.endswith(("/", os.sep))
     if single and path.suffix.lower() not in FORMATS:
@@ -64,10 +72,11 @@ def run(
     images = list[torch.Tensor]()
     with tqdm(total=count, unit="image", disable=None) as bar:
         for batch in generate(
-            generator.guided(guidance), generator.process, generator.space,
+            denoise, generator.process, generator.space,
             shape=shape, seeds=range(seed, seed + count), steps=steps, solver=solver, label=labels,
             temperature=temperature,
-            device=next(generator.denoiser.parameters()).device,
+            device=next(generator.denoiser.parameters()).device, noise_channels=generator.denoiser.noise_channels,
+            **told,
         ):  # fmt: skip
             for image in batch.cpu():
                 if not single:
@@ -81,5 +90,5 @@ def run(
     picture = path if single else folder / "grid.png"
     across = len(generator.names) if labels is not None and label is None else round(count**0.5)
     write(picture, sheet(torch.stack(images), max(1, min(across, count))))
-    print(f"{count} images, {steps} evaluations each with {solver}: {picture}")
+    print(f"{count} images, {steps} evaluations each with {solver}{generator.student(told)}: {picture}")
     return 0

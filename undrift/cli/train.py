@@ -3,8 +3,12 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["add", "run"]
+if TYPE_CHECKING:
+    from ..training.run import Result
+
+__all__ = ["add", "run", "tell"]
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -15,10 +19,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(*, recipe: str, settings: Sequence[str], out: str | None) -> int:
-    import os
     import shlex
 
-    from ..training.checkpoint import read_card
     from ..training.run import train
     from .recipes import find_recipe
 
@@ -26,6 +28,15 @@ def run(*, recipe: str, settings: Sequence[str], out: str | None) -> int:
     folder = Path(out) if out else Path("runs", path.stem)
     print(f"training {path} in {folder}", flush=True)
     result = train(path, folder, settings)
+    return tell(result, shlex.join(["undrift", "train", recipe, "--out", str(folder), *settings]))
+
+
+def tell(result: "Result", again: str) -> int:
+    """Say what a run came to, and the command that goes on with it; the exit code."""
+    import os
+
+    from ..training.checkpoint import read_card
+
     if int(os.environ.get("RANK", "0")):  # one of several processes speaks
         return 0
     facts = read_card(result.model)["training"]
@@ -34,10 +45,12 @@ def run(*, recipe: str, settings: Sequence[str], out: str | None) -> int:
         f"{result.model}: {result.step:,} steps in {result.seconds / 60:.1f} minutes, "
         f"{facts['parameters']:,} parameters, {size:.1f} MiB"
     )
+    best = result.model.parent / "best"
+    if best.is_dir():
+        print(f"{best}: {read_card(best)['training']['panel']}")
     if result.finished:
         print(_next(result.model))
         return 0
-    again = shlex.join(["undrift", "train", recipe, "--out", str(folder), *settings])
     print(f"stopped and saved; the same command goes on: {again}")
     return 130
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Literal, final
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -54,6 +55,10 @@ def read_labelled(path: str | Path, split: Literal["train", "test"] = "train", s
         raise ValueError(f"split = {split!r}: choose 'train' or 'test'")
     if not source.exists():
         raise FileNotFoundError(f"no labelled images at {source}: give an .npz file or a folder of class folders")
+    if not source.is_dir() and not is_zipfile(source):
+        raise ValueError(
+            f"{source}: not a set of images: need a folder of them, or of one folder per class, or a readable .npz file"
+        )
     images, labels, names = _folder(source, split, size) if source.is_dir() else _npz(source, split)
     if images.ndim == 3:
         images = images[..., None]

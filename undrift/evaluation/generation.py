@@ -125,6 +125,7 @@ def sampler(
         batches = generate(
             guide(counted), denoiser.process, space, shape=shape, seeds=seeds, steps=int(number), solver=solver,
             label=label, batch=len(seeds), device=next(denoiser.parameters()).device,
+            noise_channels=denoiser.noise_channels,
         )  # fmt: skip
         return torch.cat(list(batches)).cpu(), asked / len(numbers)
 
@@ -144,7 +145,16 @@ def generation_stamp(
     subset: int = 1000,
     bits: str = "",
 ) -> dict[str, Any]:
-    """All that the numbers depend on; `model` is a `fingerprint`, `bits` says how the likelihood is found, if it is."""
+    """All that the numbers depend on; `model` is a `fingerprint`, `bits` says how the likelihood is found, if it is.
+
+    Raises ValueError for fewer images than can be measured.
+    """
+    fewest = max(4, k + 1)
+    if min(samples, len(data.images) // 2) < fewest:
+        raise ValueError(
+            f"{samples} samples, {len(data.images)} images of data: need at least {fewest} samples, and twice as many "
+            f"images, for k = {k} neighbours"
+        )
     protocols = {name: metrics.PROTOCOLS[name].format(k=k, subset=subset) for name in MEASURES}
     return versions() | {
         "model": model,
@@ -184,12 +194,8 @@ def evaluate_generator(
     """
     stamp, known = results.stamp, results.tasks.get(TASK, {})
     missing = [each for each in samplers if each.name not in known]
-    fewest = min(stamp["samples"], len(data.images) // 2)
-    if batch < 1 or fewest < max(4, stamp["k"] + 1):
-        raise ValueError(
-            f"batch = {batch}, {stamp['samples']} samples, {len(data.images)} images of data: need at least 1, and "
-            f"{max(4, stamp['k'] + 1)} samples, and twice as many images, for k = {stamp['k']} neighbours"
-        )
+    if batch < 1:
+        raise ValueError(f"batch = {batch}: need at least 1 image at a time")
     if REAL in known and not missing:
         return
     results.save(folder)  # features that lie there belong to this stamp

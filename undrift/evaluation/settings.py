@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..guidance import tiled
+from ..guidance import randomised, tiled
 from ..noise import PerSample
 from ..registry import check_keys
 from ..restoration import PRESETS
@@ -69,9 +69,11 @@ def restored(
     preset, device = PRESETS[setting.solver], next(denoiser.parameters()).device
     grid, observed = preset.grid(denoiser.process, setting.evaluations), y.to(device)
     total = torch.zeros_like(observed)
+    estimate = tiled(denoiser, tile, min(64, tile // 2))
     for own in seeds:
+        noise = PerSample(own)
         total += sample(
-            tiled(denoiser, tile, min(64, tile // 2)), denoiser.process, space, shape=observed.shape, times=grid,
-            solver=preset.solver, noise=PerSample(own), y=observed, image=observed,
+            randomised(estimate, noise, denoiser.noise_channels), denoiser.process, space, shape=observed.shape,
+            times=grid, solver=preset.solver, noise=noise, y=observed, image=observed,
         )  # fmt: skip
     return (total / len(seeds)).cpu()

@@ -4,6 +4,7 @@ from .classifier import Classifier
 from .classifier_free import ClassifierFree
 from .linear import LUMA, Channels, Degraded, Downsample, Mask, Operator, colour_rotation
 from .posterior import Isotropic, Point, Posterior, Replacement, Spread, Tweedie
+from .randomised import Randomised, randomised
 from .tiled import tiled
 
 __all__ = [
@@ -18,9 +19,11 @@ __all__ = [
     "Operator",
     "Point",
     "Posterior",
+    "Randomised",
     "Replacement",
     "Spread",
     "Tweedie",
     "colour_rotation",
+    "randomised",
     "tiled",
 ]

@@ -28,7 +28,8 @@ class ClassifierFree:
     Arguments:
         denoise: an estimate that was trained with some conditions dropped.
         process: its path.
-        scale: 0 is the estimate without the conditions, 1 the one with them (no extra call), more exaggerates.
+        scale: 0 is the estimate without the conditions, 1 the one with them (no extra call), more exaggerates;
+            a number, or one per sample, (B,).
         null: what stands for "no condition": for each condition to replace a number that fills its tensor (the class
             K for `label`), a tensor that broadcasts to it, or None to leave it out.
         interval: of lambda = log(alpha/sigma), outside of which scale is 1 (Applying Guidance in a Limited Interval,
@@ -40,7 +41,7 @@ class ClassifierFree:
 
     denoise: Denoise
     process: Process
-    scale: float
+    scale: float | Tensor
     null: Mapping[str, Any]
     interval: tuple[float, float] = (-math.inf, math.inf)
     batched: bool = True
@@ -58,7 +59,9 @@ class ClassifierFree:
             raise ValueError(f"condition {missing[0]!r} is not given, only {sorted(cond)}: guidance compares with and "
                              "without it; pass it")  # fmt: skip
         lam = self.process.half_log_snr(t)
-        scale = torch.where((self.interval[0] <= lam) & (lam <= self.interval[1]), self.scale, 1.0).to(lam)
+        scale = torch.where(
+            (self.interval[0] <= lam) & (lam <= self.interval[1]), torch.as_tensor(self.scale).to(lam), 1.0
+        )
         if bool((scale == 1).all()):
             return self.denoise(z, t, **cond)
         bare = {k: v for k, v in cond.items() if k not in self.null} | _nothing(self.null, cond)

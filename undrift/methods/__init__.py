@@ -1,25 +1,42 @@
 """What one optimisation step computes: methods, and the densities and weightings of score matching."""
 
+from .adversarial import Adversarial, Hinge, LeastSquares, NonSaturating, r1
 from .base import Method
 from .classification import Classification
+from .contest import Contest
 from .density import Density, LogNormal, UniformIndex, UniformLambda, UniformTime
+from .distance import Distance, ElementHuber, Energy, PseudoHuber, Squared
 from .score_matching import ScoreMatching
+from .scott import Scott, leak
 from .weighting import Balanced, Likelihood, Norm, Plain, Raw, Sigma2, Weighting
 
 __all__ = [
+    "Adversarial",
     "Balanced",
     "Classification",
+    "Contest",
     "Density",
+    "Distance",
+    "ElementHuber",
+    "Energy",
+    "Hinge",
+    "LeastSquares",
     "Likelihood",
     "LogNormal",
     "Method",
+    "NonSaturating",
     "Norm",
     "Plain",
+    "PseudoHuber",
     "Raw",
     "ScoreMatching",
+    "Scott",
     "Sigma2",
+    "Squared",
     "UniformIndex",
     "UniformLambda",
     "UniformTime",
     "Weighting",
+    "leak",
+    "r1",
 ]

@@ -1,6 +1,8 @@
 """What ONE optimisation step computes: a loss per phase. The loop is `training.fit`, and there is no other."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +29,14 @@ class Method(ABC):
 
     def after_step(self, step: int) -> None:
         """Called after step number `step`, counted from 1; a place to move a target network."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What resuming needs beyond the trained modules."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
         return None
 
 

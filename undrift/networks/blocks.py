@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import fir
+from .student import Guidance
 
 __all__ = [
     "ACTIVATIONS",
@@ -115,11 +116,14 @@ class Embedding(nn.Module):
         kind: "fourier" takes sines of 2 pi W log c for fixed random W ~ N(0, scale^2), "positional" those of c itself.
         conditional: whether the network is told c at all.
         classes: K; class K means none. An embedding of the class is added to that of c.
+        guided: whether one of the guidance scale is added too.
     """
 
     frequencies: Tensor
 
-    def __init__(self, width: int, kind: str, scale: float, conditional: bool, classes: int, style: Style) -> None:
+    def __init__(
+        self, width: int, kind: str, scale: float, conditional: bool, classes: int, style: Style, guided: bool = False
+    ) -> None:
         super().__init__()
         self.width, self.kind, self.conditional, self.style = width, kind, conditional, style
         if conditional:
@@ -129,8 +133,9 @@ class Embedding(nn.Module):
             self.first = scaled(nn.Linear(inputs, 4 * width))
             self.second = scaled(nn.Linear(4 * width, 4 * width))
         self.classes = nn.Embedding(classes + 1, 4 * width) if classes else None
+        self.guidance = Guidance(4 * width) if guided else None
 
-    def forward(self, c: Tensor, label: Tensor | None) -> Tensor | None:
+    def forward(self, c: Tensor, label: Tensor | None, guidance: Tensor | None = None) -> Tensor | None:
         e: Tensor | None = None
         if self.conditional:
             weight = self.first.weight
@@ -141,6 +146,8 @@ class Embedding(nn.Module):
         if self.classes is not None:
             known = self.classes(label)
             e = known if e is None else e + known
+        if self.guidance is not None and guidance is not None and e is not None:
+            e = e + self.guidance(guidance)
         return None if e is None else self.style.act(e)
 
 

@@ -6,7 +6,8 @@ way down, and may add up the output from every level on the way up. `NCSNpp()` i
 VE models; `ddpmpp` and `ddpm` make the other two of the same class.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from . import fir
 from .blocks import ACTIVATIONS, Attention, Embedding, LearntResample, Resample, ResidualBlock, Style, convolution
+from .student import check_inputs, noise_layer
 
 __all__ = ["Head", "InputResidual", "InputSkip", "NCSNpp", "OutputResidual", "OutputSkip", "ddpm", "ddpmpp"]
 
@@ -121,14 +123,15 @@ class Up(nn.Module):
 
     def forward(
         self, h: Tensor, pyramid: Tensor | None, e: Tensor | None, kept: list[Tensor]
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """h and the pyramid for the next level, and h before it is doubled."""
         for block in self.blocks:
             h = block(torch.cat([h, kept.pop()], dim=1), e)
         if self.attend is not None:
             h = self.attend(h)
         if self.show is not None:
             pyramid, h = self.show(pyramid, h)
-        return h if self.grow is None else self.grow(h, e), pyramid
+        return h if self.grow is None else self.grow(h, e), pyramid, h
 
 
 class NCSNpp(nn.Module):
@@ -162,10 +165,14 @@ class NCSNpp(nn.Module):
         scale_by_sigma: divide the output by sigma: c itself with "fourier", with "positional" entry c of a geometric
             sequence `sigmas` = (smallest, largest, how many), largest first, as discretely trained VE models do.
         sigmas: that sequence.
+        guided: whether `guidance`, a scale of guidance to imitate, is an input; see `student`.
+        noise_channels: channels of the random input `noise` of a student; 0 for none.
 
     Raises:
-        ValueError: for sizes and names that do not fit, and for a `label` that is missing or unwanted.
+        ValueError: for sizes and names that do not fit, and for an input that is missing or unwanted.
     """
+
+    decoder = ("ups",)  # the modules of the way up
 
     def __init__(
         self,
@@ -192,6 +199,8 @@ class NCSNpp(nn.Module):
         centred: bool = True,
         scale_by_sigma: bool = False,
         sigmas: tuple[float, float, int] = (0.01, 50.0, 1000),
+        guided: bool = False,
+        noise_channels: int = 0,
     ) -> None:
         given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
@@ -201,6 +210,8 @@ class NCSNpp(nn.Module):
         fir.check_taps(taps)
         self.classes, self.embedding, self.centred = classes, embedding, centred
         self.scale_by_sigma, self.sigmas = scale_by_sigma, tuple(sigmas)
+        self.guided, self.noise_channels = guided, noise_channels
+        self.feature_channels = tuple(width * m for m in reversed(multipliers))  # for `Critic`, as is `decoder`
         self.stride = 2 ** (len(multipliers) - 1)
         told = conditional or classes > 0
         style = Style(activation, 4 * width if told else 0, groups, dropout, rescale, init_scale)
@@ -224,7 +235,7 @@ class NCSNpp(nn.Module):
 
         attend = partial(Attention, style=style)
         last = len(multipliers) - 1
-        self.embed = Embedding(width, embedding, fourier_scale, conditional, classes, style)
+        self.embed = Embedding(width, embedding, fourier_scale, conditional, classes, style, guided)
         self.enter = convolution(in_channels, width)
         now, pyramid, kept = width, in_channels, [width]
         self.downs = nn.ModuleList()
@@ -253,23 +264,55 @@ class NCSNpp(nn.Module):
             )
             pyramid = now
         self.leave = Head(now, in_channels, style, init_scale) if pyramid_out != "skip" else None
+        self.noise = noise_layer(noise_channels, width) if noise_channels else None
 
-    def forward(self, z: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
-        """z (B, C, H, W), c (B,), label (B,) of integers -> (B, C, H, W).
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor,
+        label: Tensor | None = None,
+        guidance: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """z (B, C, H, W), c (B,), label (B,) of integers -> (B, C, H, W); guidance and noise as in `UNet.forward`.
 
         c is what the official networks take as labels: 999 t for VP and sub-VP models (t in [0, 1]; the index i of a
         discretely trained one), sigma for VE models with the Fourier embedding, and for discretely trained VE
         models the index of sigma counted from the largest.
         """
+        height, width = z.shape[-2:]
+        ((h, pyramid),) = deque(self.climb(z, c, label, guidance, noise), maxlen=1)  # the finest
+        out = pyramid if self.leave is None else self.leave(h)
+        assert out is not None
+        out = out[..., :height, :width]
+        return out / self.sigma(c, out.dtype)[:, None, None, None] if self.scale_by_sigma else out
+
+    def features(
+        self,
+        z: Tensor,
+        c: Tensor,
+        label: Tensor | None = None,
+        guidance: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """What `forward` computes on its way up, a map per level, coarse to fine: (B, feature_channels[i], h, w)."""
+        return tuple(h for h, _ in self.climb(z, c, label, guidance, noise))
+
+    def climb(
+        self, z: Tensor, c: Tensor, label: Tensor | None, guidance: Tensor | None, noise: Tensor | None
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Each level of the way up, coarsest first: its features, and the pyramid so far."""
+        check_inputs(z, self.guided, self.noise_channels, guidance, noise)
         if (label is None) != (self.classes == 0):
             wanted = f"label=<classes, {self.classes} for none>" if self.classes else "no label"
             raise ValueError(f"classes is {self.classes}: call the network with {wanted}")
         height, width = z.shape[-2:]
         down, right = -height % self.stride, -width % self.stride
-        x = z if self.centred else 2 * z - 1
-        x = F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
-        e = self.embed(c, label)
+        x = fill(z if self.centred else 2 * z - 1, down, right)
+        e = self.embed(c, label, guidance)
         h = self.enter(x)
+        if self.noise is not None and noise is not None:
+            h = h + self.noise(fill(noise, down, right))
         kept = [h]
         pyramid: Tensor | None = x
         for level in self.downs:
@@ -278,11 +321,8 @@ class NCSNpp(nn.Module):
             h = layer(h, e)
         pyramid = None
         for level in self.ups:
-            h, pyramid = level(h, pyramid, e, kept)
-        out = pyramid if self.leave is None else self.leave(h)
-        assert out is not None
-        out = out[..., :height, :width]
-        return out / self.sigma(c, out.dtype)[:, None, None, None] if self.scale_by_sigma else out
+            h, pyramid, own = level(h, pyramid, e, kept)
+            yield own, pyramid
 
     def sigma(self, c: Tensor, dtype: torch.dtype) -> Tensor:
         """The noise level that the output is divided by, (B,) -> (B,)."""
@@ -291,6 +331,10 @@ class NCSNpp(nn.Module):
         low, high, count = self.sigmas
         share = c.long().to(torch.promote_types(dtype, torch.float32)) / (count - 1)
         return (high * (low / high) ** share).to(dtype)
+
+
+def fill(x: Tensor, down: int, right: int) -> Tensor:
+    return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
 
 
 def ddpmpp(**arguments: Any) -> NCSNpp:
@@ -306,7 +350,7 @@ def ddpm(**arguments: Any) -> NCSNpp:
 
 def _check(**given: Any) -> None:
     """ValueError in one line for an argument that cannot be meant."""
-    for name, least in (("width", 4), ("blocks", 1), ("in_channels", 1), ("classes", 0)):
+    for name, least in (("width", 4), ("blocks", 1), ("in_channels", 1), ("classes", 0), ("noise_channels", 0)):
         if given[name] < least:
             raise ValueError(f"{name} {given[name]}: expected an integer of at least {least}")
     levels = len(given["multipliers"])
@@ -327,3 +371,5 @@ def _check(**given: Any) -> None:
     low, high, count = given["sigmas"]
     if not (0 < low < high and count > 1):
         raise ValueError(f"sigmas {given['sigmas']}: give (smallest, largest, how many), two at least")
+    if given["guided"] and not (given["conditional"] or given["classes"]):
+        raise ValueError("guided with conditional=False and no classes: there is no embedding to add guidance to")

@@ -11,13 +11,16 @@ whole photograph.
 """
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .student import Guidance, check_inputs, noise_layer
 
 __all__ = ["UNet"]
 
@@ -161,10 +164,14 @@ class UNet(nn.Module):
         context: number of coarsest levels with `Context`; with 0 the image as a whole is seen by `Glance` alone.
         window: side, in pixels, of the area over which `Context` averages; 0 for the whole image.
         classes: number K of classes that `label` may name; 0 for a network without classes.
+        guided: whether `guidance`, a scale of guidance to imitate, is an input; see `student`.
+        noise_channels: channels of the random input `noise` of a student; 0 for none.
 
     Raises:
         ValueError: for sizes that do not fit together, and for a condition that is missing or unwanted.
     """
+
+    decoder = ("grow", "ups")  # the modules of the way up
 
     def __init__(
         self,
@@ -177,6 +184,8 @@ class UNet(nn.Module):
         context: int = 2,
         window: int = 0,
         classes: int = 0,
+        guided: bool = False,
+        noise_channels: int = 0,
     ) -> None:
         super().__init__()
         channels, blocks = tuple(channels), tuple(blocks)
@@ -191,6 +200,7 @@ class UNet(nn.Module):
             ("embedding", embedding, 1),
             ("window", window, 0),
             ("classes", classes, 0),
+            ("noise_channels", noise_channels, 0),
         ):
             if value < least:
                 raise ValueError(f"{name} {value}: expected an integer of at least {least}")
@@ -205,8 +215,11 @@ class UNet(nn.Module):
             "context": context,
             "window": window,
             "classes": classes,
+            "guided": guided,
+            "noise_channels": noise_channels,
         }
-        self.cond_channels, self.fold = cond_channels, fold
+        self.cond_channels, self.noise_channels, self.fold = cond_channels, noise_channels, fold
+        self.feature_channels = channels[::-1]  # what `Critic` needs to know of a trunk, beside `decoder`
         self.stride = fold * 2 ** (len(channels) - 1)
 
         def level(depth: int) -> Level:
@@ -232,16 +245,53 @@ class UNet(nn.Module):
             for layer in (self.leave, self.past.state, self.past.seen):
                 if layer is not None:
                     layer.weight.mul_(0.05)
+        self.guidance = Guidance(embedding) if guided else None
+        self.noise = noise_layer(noise_channels * fold**2, channels[0]) if noise_channels else None
 
-    def forward(self, z: Tensor, c: Tensor, image: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor,
+        image: Tensor | None = None,
+        label: Tensor | None = None,
+        guidance: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
         """z (B, C, H, W) of about unit scale, c (B,), image (B, K, H, W) in [0, 1] -> (B, C, H, W).
 
-        label (B,), integers in 0 .. classes; `classes` itself, or None, is "no class".
+        label (B,), integers in 0 .. classes; `classes` itself, or None, is "no class". guidance (B,) or (), a scale
+        as in `guidance.ClassifierFree`; 1, or None, is no guidance. noise (B, noise_channels, H, W), standard normal.
         """
+        check_inputs(z, self.guidance is not None, self.noise_channels, guidance, noise)
+        height, width = z.shape[-2:]
+        inputs = self.inputs(z, c, image, label, guidance)
+        (x,) = deque(self.climb(*inputs, noise), maxlen=1)  # the finest
+        out = self.leave(x) + self.past(*inputs)
+        return F.pixel_shuffle(out, self.fold)[..., :height, :width]
+
+    def features(
+        self,
+        z: Tensor,
+        c: Tensor,
+        image: Tensor | None = None,
+        label: Tensor | None = None,
+        guidance: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """What `forward` computes on its way up, a map per level, coarse to fine: (B, feature_channels[i], h, w).
+
+        Their size is that of the filled image: level 0 has 1/fold of its resolution, each further one half of that.
+        """
+        check_inputs(z, self.guidance is not None, self.noise_channels, guidance, noise)
+        return tuple(self.climb(*self.inputs(z, c, image, label, guidance), noise))
+
+    def inputs(
+        self, z: Tensor, c: Tensor, image: Tensor | None, label: Tensor | None, guidance: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        """The state and the image, folded; c; the embedding: what `Gated` takes."""
         if (image is None) != (self.cond_channels == 0):
             wanted = "no image" if self.cond_channels == 0 else "image=<the observed image>"
             raise ValueError(f"cond_channels is {self.cond_channels}: call the network with {wanted}")
-        height, width = z.shape[-2:]
         state = self.folded(z)
         seen = None if image is None else self.folded(2 * image.to(z.dtype) - 1)
         embedding = self.embed(c)
@@ -252,16 +302,26 @@ class UNet(nn.Module):
             raise ValueError("label given to a network without classes: leave it out, or build it with classes=K")
         if self.glance is not None and seen is not None:
             embedding = embedding + self.glance(seen)
+        if self.guidance is not None and guidance is not None:
+            embedding = embedding + self.guidance(guidance)
+        return state, seen, c, embedding
+
+    def climb(
+        self, state: Tensor, seen: Tensor | None, c: Tensor, embedding: Tensor, noise: Tensor | None
+    ) -> Iterator[Tensor]:
+        """The feature maps of the way up, from the bottom of the U."""
         x, skips = self.enter(state, seen, c, embedding), []
+        if self.noise is not None and noise is not None:
+            x = x + self.noise(self.folded(noise))
         for depth, blocks in enumerate(self.downs):
             if depth:
                 skips.append(x)
                 x = self.shrink[depth - 1](x)
             x = blocks(x, embedding)
+        yield x
         for grow, blocks in zip(reversed(self.grow), reversed(self.ups), strict=True):
             x = blocks(skips.pop() + F.pixel_shuffle(grow(x), 2), embedding)
-        out = self.leave(x) + self.past(state, seen, c, embedding)
-        return F.pixel_shuffle(out, self.fold)[..., :height, :width]
+            yield x
 
     def folded(self, x: Tensor) -> Tensor:
         return F.pixel_unshuffle(self.fill(x), self.fold)

@@ -1,18 +1,24 @@
 """Processes: affine Gaussian paths, one method each. See `base.Process`."""
 
-from .base import Process, Stochasticity, noise_exponent
+from .base import Process
 from .flow import Flow
 from .karras import EDM
 from .mean_reverting import MeanReverting
 from .song import VE, VP, SubVP
+from .stochasticity import DDIM, ERSDE5, Fresh, Interval, NoiseControl, Stochasticity, noise_exponent
 from .table import Table
 
 __all__ = [
+    "DDIM",
     "EDM",
+    "ERSDE5",
     "VE",
     "VP",
     "Flow",
+    "Fresh",
+    "Interval",
     "MeanReverting",
+    "NoiseControl",
     "Process",
     "Stochasticity",
     "SubVP",

@@ -7,18 +7,15 @@ follow from it and are written once, below.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import final
 
 import torch
 from torch import Tensor
 
 from ..tensor import expand
+from .stochasticity import Stochasticity, noise_exponent
 
-__all__ = ["Process", "Stochasticity", "noise_exponent"]
-
-Stochasticity = float | Callable[[Tensor], Tensor]
-"""tau: a number, or a function of lambda. 0 is the probability-flow ODE, 1 the reverse SDE."""
+__all__ = ["Process"]
 
 
 class Process(ABC):
@@ -124,31 +121,3 @@ class Process(ABC):
 def _derivative(c: Tensor, t: Tensor) -> Tensor:
     """dc/dt for c a function of t element by element, shape of t; a constant needs no t."""
     return torch.autograd.grad(c.sum(), t, retain_graph=True)[0] if c.requires_grad else torch.zeros_like(t)
-
-
-_NODES = torch.tensor(
-    [-0.9602898564975363, -0.7966664774136267, -0.5255324099163290, -0.1834346424956498], dtype=torch.float64
-)
-_WEIGHTS = torch.tensor(
-    [0.1012285362903763, 0.2223810344533745, 0.3137066458778873, 0.3626837833783620], dtype=torch.float64
-)
-
-
-def noise_exponent(tau: Stochasticity, lam_t: Tensor, lam_s: Tensor) -> Tensor:
-    r"""A = int tau(lambda)^2 dlambda over [lam_t, lam_s], float64, the contraction by stochasticity alone.
-
-    Exact for a number; eight-point Gauss-Legendre for a function of lambda. tau = 0 gives 0 on infinite
-    intervals too; a positive tau gives infinity there.
-    """
-    h = lam_s - lam_t
-    if not callable(tau):
-        if tau < 0:
-            raise ValueError(f"tau = {tau}: stochasticity is a number >= 0 (0 is the ODE, 1 the SDE)")
-        return torch.zeros_like(h) if tau == 0 else tau**2 * h
-    finite = lam_t.isfinite() & lam_s.isfinite()
-    a, b = torch.where(finite, lam_t, 0.0), torch.where(finite, lam_s, 0.0)
-    nodes = torch.cat([_NODES, -_NODES])
-    square = tau((a + b)[..., None] / 2 + (b - a)[..., None] / 2 * nodes) ** 2
-    inside = (square * torch.cat([_WEIGHTS, _WEIGHTS])).sum(-1) * h / 2
-    edge = tau(torch.where(lam_t.isfinite(), lam_t, torch.where(lam_s.isfinite(), lam_s, 0.0))) ** 2
-    return torch.where(finite, inside, torch.where(edge > 0, torch.inf, 0.0))

@@ -4,7 +4,7 @@ Nothing here knows models or measures: strings and images in, files out.
 """
 
 from .curves import Panel, curves, curves_png
-from .page import Comparison, facts, figure, gallery, page, section, sliders
+from .page import Comparison, facts, figure, gallery, page, picture, section, sliders
 from .pictures import Strip, grid, sheet
 from .table import Table
 
@@ -20,6 +20,7 @@ __all__ = [
     "gallery",
     "grid",
     "page",
+    "picture",
     "section",
     "sheet",
     "sliders",

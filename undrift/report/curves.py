@@ -24,6 +24,7 @@ Points: TypeAlias = Sequence[tuple[float, float]]
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 PAPER, INK, FAINT, RULE = "#fafaf8", "#1c1c1e", "#78787c", "#e3e3e0"
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 440, 300, 56, 14, 34, 44
+MARKED = 30  # points of a curve, above which a line says it all
 STYLE = (
     "svg.curves{font:12px system-ui,sans-serif;color:#1c1c1e}svg.curves text{fill:currentColor}"
     ".faint{opacity:.6}.rule{stroke:currentColor;opacity:.14}.level{stroke:currentColor;opacity:.5;"
@@ -34,11 +35,16 @@ STYLE = (
 @final
 @dataclass(frozen=True)
 class Panel:
-    """One measure: name -> points (evaluations, value), and constant levels to compare with."""
+    """One measure: name -> points (x, value), and constant levels to compare with.
+
+    Arguments:
+        axis: what x is: "evaluations", on a logarithmic axis, or training "steps", on a linear one.
+    """
 
     title: str
     series: Mapping[str, Points]
     levels: Mapping[str, float] = field(default_factory=dict)
+    axis: Literal["evaluations", "steps"] = "evaluations"
 
 
 class _Text(NamedTuple):
@@ -95,7 +101,7 @@ _Mark: TypeAlias = _Text | _Line | _Dot
 
 
 def curves(panels: Sequence[Panel]) -> str:
-    """An SVG of the panels side by side, the evaluations on a logarithmic axis. ValueError without any point."""
+    """An SVG of the panels side by side. ValueError without any point."""
     width, height, marks = _drawn(panels)
     return (
         f'<svg class="curves" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">'
@@ -127,14 +133,15 @@ def _drawn(panels: Sequence[Panel]) -> tuple[int, int, list[_Mark]]:
 
 def _panel(panel: Panel, shift: int, colours: Mapping[str, str]) -> Iterator[_Mark]:
     points = [point for each in panel.series.values() for point in each]
-    low_x, high_x = (f(math.log(x) for x, _ in points) for f in (min, max))
+    warp = math.log if panel.axis == "evaluations" else float
+    low_x, high_x = (f(warp(x) for x, _ in points) for f in (min, max))
     values = [y for _, y in points] + list(panel.levels.values())
     ticks = _ticks(min(values), max(values))
     low, high = ticks[0], ticks[-1]
     inner_x, inner_y = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
     def x(value: float) -> float:
-        place = (math.log(value) - low_x) / (high_x - low_x) if high_x > low_x else 0.5
+        place = (warp(value) - low_x) / (high_x - low_x) if high_x > low_x else 0.5
         return round(shift + LEFT + place * inner_x, 1)
 
     def y(value: float) -> float:
@@ -145,16 +152,19 @@ def _panel(panel: Panel, shift: int, colours: Mapping[str, str]) -> Iterator[_Ma
     for tick in ticks:
         yield _Line([(left, y(tick)), (right, y(tick))], "rule")
         yield _Text(left - 8, y(tick) + 4, f"{tick:.10g}", "end")
-    for value in _apart(sorted({point[0] for point in points}), x):
+    shown = sorted({point[0] for point in points})
+    if panel.axis == "steps":
+        shown = [tick for tick in _ticks(low_x, high_x) if low_x <= tick <= high_x] or shown
+    for value in _apart(shown, x):
         yield _Text(x(value), HEIGHT - BOTTOM + 18, f"{value:g}", "middle")
-    yield _Text((left + right) / 2, HEIGHT - BOTTOM + 36, "evaluations", "middle")
+    yield _Text((left + right) / 2, HEIGHT - BOTTOM + 36, panel.axis, "middle")
     for name, level in panel.levels.items():
         yield _Line([(left, y(level)), (right, y(level))], "level")
         yield _Text(right, y(level) - 5, name, "end")
     for name, each in panel.series.items():
         places = [(x(a), y(b)) for a, b in sorted(each)]
         yield _Line(places, colours[name])
-        yield from (_Dot(*place, colours[name]) for place in places)
+        yield from (_Dot(*place, colours[name]) for place in places[: MARKED * (len(places) <= MARKED)])
 
 
 def _legend(colours: Mapping[str, str], per_row: int) -> Iterator[_Mark]:

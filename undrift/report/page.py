@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["Comparison", "facts", "figure", "gallery", "page", "section", "sliders"]
+__all__ = ["Comparison", "facts", "figure", "gallery", "page", "picture", "section", "sliders"]
 
 
 @final
@@ -78,6 +78,11 @@ def gallery(images: Mapping[str, Tensor]) -> str:
         for name, image in images.items()
     )
     return f'<div class="comparisons">{"".join(shown)}</div>'
+
+
+def picture(name: str, image: Tensor) -> str:
+    """One image (3, H, W) in [0, 1] over the whole width."""
+    return figure(f'<img alt="{escape(name)}" src="{_uri(image)}"/><figcaption><b>{escape(name)}</b></figcaption>')
 
 
 def _slider(c: Comparison) -> str:

@@ -3,6 +3,7 @@
 from .adaptive import DormandPrince
 from .adaptive_exponential import AdaptiveExponential
 from .base import Solver, State
+from .consistency import Consistency, consistency_map
 from .corrector import AnnealedLangevin, Corrected, Corrector, Langevin
 from .euler import Ancestral, EulerMaruyama, ReverseDiffusion
 from .exponential import Coefficients, Exponential, Multistep
@@ -14,6 +15,7 @@ __all__ = [
     "Ancestral",
     "AnnealedLangevin",
     "Coefficients",
+    "Consistency",
     "Corrected",
     "Corrector",
     "DormandPrince",
@@ -27,4 +29,5 @@ __all__ = [
     "State",
     "Twist",
     "Twisted",
+    "consistency_map",
 ]

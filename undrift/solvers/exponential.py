@@ -52,7 +52,7 @@ class Exponential(Solver):
 
     Arguments:
         order: predictions used, 1 to 3. The measured order of convergence of the ODE, one more with `corrector`.
-        tau: stochasticity, a number >= 0 or a function of lambda: 0 the ODE, 1 the reverse SDE.
+        tau: stochasticity, 0 the ODE, 1 the reverse SDE: a number >= 0, a function of lambda, a `process.NoiseControl`.
         extrapolate: `"data"` (DPM-Solver++, MR Sampler -d) or `"noise"` (DPM-Solver, MR Sampler -n; unstable for few
             stochastic steps, whose noise it first amplifies).
         corrector: use the evaluation of the next step to correct the state it starts from, at no extra call.
@@ -71,7 +71,7 @@ class Exponential(Solver):
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
             raise ValueError(f"Exponential order = {self.order}: choose 1, 2 or 3")
-        if not callable(self.tau) and not self.tau >= 0:
+        if isinstance(self.tau, int | float) and not self.tau >= 0:
             raise ValueError(f"Exponential tau = {self.tau}: need a number >= 0 (0 is the ODE, 1 the SDE)")
         if self.extrapolate not in ("data", "noise"):
             raise ValueError(f"Exponential extrapolate = {self.extrapolate!r}: choose 'data' or 'noise'")
@@ -135,7 +135,7 @@ class Exponential(Solver):
         past = ((q, lam_t), *state)[: self.order]
         nodes = torch.stack(torch.broadcast_tensors(*(lam for _, lam in past)), -1)
         # As in `coefficients`, but each sample by itself: order 1 across infinite lambda, no node at pure noise.
-        order = torch.where(step.h.isfinite(), nodes.isfinite().sum(-1), 1)
+        order = torch.where(step.h.isfinite() & (step.h != 0), nodes.isfinite().sum(-1), 1)
         weights = torch.zeros_like(nodes)
         for k in range(1, len(past) + 1):
             weights[order == k, :k] = step.take(order == k).weights(nodes[order == k, :k])

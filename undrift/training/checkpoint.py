@@ -25,7 +25,7 @@ from ..registry import build, check_keys, describe
 from ..space import Space
 from .files import replacing, write_json, write_text
 
-__all__ = ["bundled", "find", "load", "load_classifier", "read_card", "save"]
+__all__ = ["bundled", "find", "load", "load_classifier", "method_of", "read_card", "save"]
 
 Model = TypeVar("Model", Denoiser, NoisyClassifier)
 
@@ -125,7 +125,17 @@ def _opened(path: str | Path, kind: str, make: Callable[..., Model]) -> tuple[Mo
         raise ValueError(f"{folder}: {error}") from None
     with safe_open(folder / WEIGHTS, "pt") as file:
         model.network.load_state_dict({name: file.get_tensor(name) for name in shapes})
+    if isinstance(model, Denoiser):
+        model.student = method_of(card) is not None
     return model.requires_grad_(False).eval(), space
+
+
+def method_of(card: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The [method] that a student was distilled by, of what `read_card` gave; None for a model that is none."""
+    table = card["training"]
+    for key in ("recipe", "method"):
+        table = table.get(key) if isinstance(table, dict) else None
+    return table if isinstance(table, dict) and table.get("name") == "scott" else None
 
 
 def read_card(path: str | Path) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _descend(
     """One optimiser step of one phase; leaves the weights alone where the gradient is not finite."""
     logs: dict[str, float] = {}
     for batch in share:
-        with accelerator.accumulate(module):
+        with accelerator.accumulate(module), accelerator.autocast():
             loss, extra = method.loss(phase, batch, generator)
             accelerator.backward(loss)
         for name, value in {"loss": loss.detach().item(), **extra}.items():

@@ -1,9 +1,10 @@
 """What a run writes down: one JSON object per line, always; TensorBoard besides, if asked."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from .files import write_text
 
@@ -13,6 +14,8 @@ __all__ = ["Log"]
 class Log:
     """`<folder>/log.jsonl`, continued: lines after step `start`, of a run that was cut off, are dropped.
 
+    Nothing is written before the first line.
+
     Arguments:
         folder: None keeps no log, as in all but the first of several processes.
         start: steps done before.
@@ -20,22 +23,30 @@ class Log:
     """
 
     def __init__(self, folder: Path | None, start: int = 0, tensorboard: bool = False) -> None:
-        self.file = self.board = None
-        if folder is None:
-            return
-        self.board = _board(folder, start) if tensorboard else None
-        path = folder / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        write_text(path, "".join(f"{line}\n" for line in lines if _step(line) <= start))
-        self.file = path.open("a", encoding="utf-8")
+        self.folder, self.start = folder, start
+        self.writer = _writer() if tensorboard and folder is not None else None
+        self.file: TextIO | None = None
+        self.board: Any = None
 
-    def write(self, step: int, values: dict[str, float]) -> None:
-        if self.file is not None:
-            self.file.write(json.dumps({"step": step, **values}) + "\n")
-            self.file.flush()
+    def write(self, step: int, values: Mapping[str, float | str]) -> None:
+        if self.folder is None:
+            return
+        if self.file is None:
+            self.file = self._open(self.folder)
+        self.file.write(json.dumps({"step": step, **values}) + "\n")
+        self.file.flush()
         if self.board is not None:
             for name, value in values.items():
-                self.board.add_scalar(name, value, step)
+                add = self.board.add_text if isinstance(value, str) else self.board.add_scalar
+                add(name, value, step)
+
+    def _open(self, folder: Path) -> TextIO:
+        path = folder / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        write_text(path, "".join(f"{line}\n" for line in lines if _step(line) <= self.start))
+        if self.writer is not None:
+            self.board = self.writer(str(folder / "tensorboard"), purge_step=self.start + 1)
+        return path.open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -48,14 +59,14 @@ class Log:
                 sink.close()
 
 
-def _board(folder: Path, start: int) -> Any:
+def _writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ValueError(
             "training.tensorboard = true, but it is not installed: pip install 'undrift[tensorboard]'"
         ) from None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+    return SummaryWriter
 
 
 def _step(line: str) -> float:

@@ -51,8 +51,6 @@ class Photographs:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.roots, str):
-            object.__setattr__(self, "roots", (self.roots,))
         check_keys(self.tasks, TASKS, "task")
         if len(self.repeat) > len(self.roots) or min(self.repeat, default=1) < 1:
             raise ValueError(f"data.repeat = {self.repeat}: give one number >= 1 per root of {len(self.roots)}")

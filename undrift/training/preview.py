@@ -77,15 +77,20 @@ class Preview:
 
     Arguments:
         every: training steps between two sheets; 0 for none.
-        steps: evaluations per restoration.
+        steps: evaluations per restoration; of a student, those that decide which checkpoint is best.
         size: side of the central square that is shown.
+        features, samples: of a distillation's panel, see `views.Generated`.
     """
 
     every: int = 500
     steps: int = 8
     size: int = 160
+    features: str = ""
+    samples: int = 500
 
     def __post_init__(self) -> None:
+        if self.samples < 10:
+            raise ValueError(f"[preview] samples = {self.samples}: need at least 10")
         if self.every < 0 or self.steps < 1 or self.size < 1:
             raise ValueError(
                 f"[preview] every = {self.every}, steps = {self.steps}, size = {self.size}: need >= 0, 1, 1"

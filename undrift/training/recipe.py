@@ -15,14 +15,22 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..registry import check_keys
+from ..registry import check_keys, fitted
 
 __all__ = ["METHODS", "REQUIRED", "SECTIONS", "call", "method", "override", "read"]
 
-REQUIRED = ("process", "network", "space", "density", "data", "optimizer", "training")
-# What is trained, and the sections that it needs besides.
-METHODS = {"score_matching": ("prediction", "weighting"), "classification": ()}
-SECTIONS = (*REQUIRED, "prediction", "weighting", "method", "denoiser", "label", "schedule", "average", "preview")
+REQUIRED = ("data", "optimizer", "training")
+_SCRATCH = ("process", "network", "space", "density")
+# What is trained, and the sections that it needs besides; a student has the rest of its teacher.
+METHODS = {
+    "score_matching": (*_SCRATCH, "prediction", "weighting"),
+    "classification": _SCRATCH,
+    "scott": ("method",),
+}
+SECTIONS = (
+    *METHODS["score_matching"], *REQUIRED, "method", "critic", "critic_optimizer", "denoiser", "label", "schedule",
+    "average", "preview",
+)  # fmt: skip
 
 T = TypeVar("T")
 
@@ -53,7 +61,7 @@ def override(recipe: Mapping[str, Any], settings: Sequence[str] = ()) -> dict[st
                 raise ValueError(f"setting {setting!r}: {name} is a value, not a table")
         table[last] = _value(text)
     check_keys(changed, SECTIONS, "section")
-    needed = (*REQUIRED, *METHODS[method(changed)])
+    needed = (*METHODS[method(changed)], *REQUIRED)
     if missing := [name for name in needed if name not in changed]:
         raise ValueError(f"the recipe has no [{missing[0]}]; it needs {', '.join(needed)}")
     return changed
@@ -62,9 +70,11 @@ def override(recipe: Mapping[str, Any], settings: Sequence[str] = ()) -> dict[st
 def method(recipe: Mapping[str, Any]) -> str:
     """The name in [method], one of `METHODS`; score matching where there is none."""
     table = recipe.get("method", {"name": "score_matching"})
-    if not isinstance(table, Mapping) or set(table) != {"name"}:
+    if not isinstance(table, Mapping) or "name" not in table:
         raise ValueError(f"[method] {table!r}: need a table with a name, one of {', '.join(METHODS)}")
     check_keys([table["name"]], METHODS, "method name")
+    if table["name"] != "scott":
+        check_keys(table, ["name"], "key of [method]")
     return str(table["name"])
 
 
@@ -81,7 +91,8 @@ def call(constructor: type[T], section: str, recipe: Mapping[str, Any]) -> T:
     if not isinstance(table, Mapping):
         raise ValueError(f"[{section}] {table!r}: need a table")
     check_keys(table, inspect.signature(constructor).parameters, f"key of [{section}]")
+    arguments = fitted(constructor, table, f"{section}.")
     try:
-        return constructor(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+        return constructor(**arguments)
     except TypeError as error:
         raise ValueError(f"[{section}]: {' '.join(str(error).split())}") from None

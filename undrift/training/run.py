@@ -3,19 +3,18 @@
 <out>/model/       the averaged model so far, a checkpoint that can be used at any time
 <out>/state/       what resuming needs: the same call in the same folder goes on where the last one stopped
 <out>/log.jsonl    one line every few steps
-<out>/preview/     held-out photographs: degraded, restored, clean
+<out>/preview/     held-out photographs: degraded, restored, clean; samples of a generator; the panel of a student
+<out>/best/        of a student, the averaged model that was best; and report.html, see `panel`
 <out>/recipe.json  the recipe as run
 
 python -m undrift.training.run recipes/universal.toml --out runs/universal training.minutes=100
 """
 
 import json
-import resource
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -23,30 +22,25 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
-from torch import nn
 from tqdm import tqdm
 
-from .. import registry
-from ..classify import NoisyClassifier
 from ..data import Batch, generator
-from ..denoiser import Denoiser
-from ..methods import Classification, ScoreMatching
-from ..space import Space
+from ..methods import Scott
 from . import checkpoint, state
-from .average import Average
+from .build import Run, build
 from .files import write_json
 from .fit import Record, fit
 from .interrupt import asked_to_stop, deaf
 from .log import Log
-from .plan import DTYPES, PRECISIONS, Schedule, Training
-from .preview import Preview
-from .recipe import call, method, override, read
-from .sources import Sheet, Source, source
+from .panel import LivePanel, live
+from .plan import DTYPES, PRECISIONS
+from .recipe import override, read
+from .sources import Sheet
 
-__all__ = ["Result", "train"]
+__all__ = ["Result", "check", "train"]
 
 # What a saved state is the state of: these sections may not change when a run goes on.
-FIXED = ("process", "prediction", "network", "space", "label", "denoiser", "method", "average")
+FIXED = ("process", "prediction", "network", "space", "label", "denoiser", "method", "critic", "average")
 
 
 @final
@@ -60,35 +54,9 @@ class Result:
     finished: bool
 
 
-def _cpu_seconds() -> float:
-    """CPU time of this process, and of its children that have ended."""
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in usage)
-
-
-@dataclass
-class _Run:
-    """The objects of one run, and how far it is."""
-
-    recipe: dict[str, Any]
-    training: Training
-    schedule: Schedule
-    data: Source
-    preview: Preview
-    model: Denoiser | NoisyClassifier
-    space: Space
-    average: Average[Any]
-    optimizer: torch.optim.Optimizer
-    method: ScoreMatching | Classification
-    step: int = 0
-    skipped: int = 0
-    seconds: float = 0.0  # wall-clock and CPU, before this process
-    cpu: float = 0.0
-    began: float = field(default_factory=time.monotonic)
-    cpu_began: float = field(default_factory=_cpu_seconds)
-
-    def wall(self) -> float:
-        return self.seconds + time.monotonic() - self.began
+def check(recipe: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
+    """Raise what `train` would of the recipe itself; no data are read and nothing is written."""
+    build(override(recipe, overrides))
 
 
 def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Sequence[str] = ()) -> Result:
@@ -98,7 +66,7 @@ def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Se
     OSError, in one line, for what cannot be; FloatingPointError where the training diverged.
     """
     table = override(read(recipe) if isinstance(recipe, str | Path) else recipe, overrides)
-    folder, run = Path(out), _build(table)
+    folder, run = Path(out), build(table)
     if run.training.threads:
         torch.set_num_threads(run.training.threads)
     # Accelerate keeps its first settings for the life of the process; a second run may want others.
@@ -108,13 +76,11 @@ def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Se
         gradient_accumulation_steps=run.training.accumulate,
     )
     rank, main = accelerator.process_index, accelerator.is_main_process
-    run.model.to(accelerator.device)
-    run.average.module.to(accelerator.device)
+    for module in run.modules():
+        module.to(accelerator.device)
     rng = generator("loss", run.training.seed, rank)
     _restore(run, folder, rng, rank)
-    if main:
-        write_json(folder / "recipe.json", table)
-    sheet = run.data.sheet(run.preview, folder / "preview") if main else None
+    sheet = _sheet(run, folder) if main else None
     images = run.data.load()
     with asked_to_stop() as stop:
         with deaf():  # the loaders must outlive the step at hand
@@ -127,8 +93,15 @@ def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Se
     return Result(folder / "model", run.step, run.wall(), finished)
 
 
+def _sheet(run: Run, folder: Path) -> Sheet | None:
+    """What to look at while it trains."""
+    if isinstance(run.method, Scott):
+        return live(run.method, run.data, run.preview, folder, run.recipe)
+    return run.data.sheet(run.preview, folder / "preview")
+
+
 def _steps(
-    run: _Run,
+    run: Run,
     folder: Path,
     accelerator: Accelerator,
     rng: torch.Generator,
@@ -138,7 +111,7 @@ def _steps(
 ) -> bool:
     """Steps until the end or a signal; whether it was the end."""
     training, start, main = run.training, run.step, accelerator.is_main_process
-    (phase,) = run.method.phases
+    phase = run.method.phases[-1]
 
     def progress(step: int) -> float:
         return _agreed(accelerator, training.progress(step, run.wall()))
@@ -148,7 +121,7 @@ def _steps(
     records = fit(
         run.method,
         batches,
-        {phase: run.optimizer},
+        run.optimizers,
         accelerator=accelerator,
         generator=rng,
         start=start,
@@ -160,17 +133,24 @@ def _steps(
     bar = tqdm(initial=start, total=training.steps or None, unit="step", disable=None if main else True)
     with closing(records), bar, Log(folder if main else None, start, training.tensorboard) as log:
         for record in records:
+            if main and record.step == start + 1:  # what fails before leaves nothing behind
+                write_json(folder / "recipe.json", run.recipe)
             run.step, run.skipped = record.step, before + record.skipped
             window.append(record)
             bar.update()
             finished, stopped = progress(record.step) >= 1, _agreed(accelerator, float(stop.is_set())) > 0
             if record.step % training.log_every == 0 or finished or stopped:
-                values = _summary(window) | {"lr": run.optimizer.param_groups[0]["lr"], "wall": round(run.wall(), 1)}
+                values = _summary(window) | {
+                    "lr": run.optimizers[phase].param_groups[0]["lr"],
+                    "wall": round(run.wall(), 1),
+                }
                 bar.set_postfix(loss=f"{values[f'{phase}/loss']:.4f}")
                 log.write(record.step, values)
                 window.clear()
             if sheet and (finished or record.step % run.preview.every == 0):
                 log.write(record.step, sheet(run.average.module, run.space, record.step))
+                if isinstance(sheet, LivePanel) and sheet.best is not None and sheet.best[1] == record.step:
+                    _export(run, folder / "best", {"panel": sheet.verdict()})
             if finished or stopped:
                 return finished
             if main and record.step % training.save_every == 0:
@@ -186,82 +166,41 @@ def _summary(window: Sequence[Record]) -> dict[str, float]:
     return {name: round(value, 6) for name, value in (means | pace).items()} | {"skipped": window[-1].skipped}
 
 
-def _build(table: dict[str, Any]) -> _Run:
-    """Every object of the recipe, before anything is read or written."""
-    kinds = ("process", "prediction", "space", "density", "label")
-    made = {kind: registry.build(kind, table[kind]) for kind in kinds if kind in table}
-    process, space, density = made["process"], made["space"], made["density"]
-    training, options = call(Training, "training", table), table.get("denoiser", {})
-    registry.check_keys(options, ["scale"], "key of [denoiser]")
-    if options.get("scale") is False:  # TOML has no null
-        options = {"scale": None}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
-        network = registry.build("network", table["network"])
-    if training.start_from:
-        _begin(network, training.start_from)
-    model: Denoiser | NoisyClassifier
-    objective: ScoreMatching | Classification
-    if method(table) == "classification":
-        model = NoisyClassifier(network, process, made.get("label"), **options)
-        objective = Classification(model, process, space, density)
-    else:
-        weighting = registry.build("weighting", table["weighting"], prediction=made["prediction"], process=process)
-        model = Denoiser(network, process, made["prediction"], label=made.get("label"), **options)
-        objective = ScoreMatching(model, process, space, density, weighting)
-    if training.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _Run(
-        recipe=table,
-        training=training,
-        schedule=call(Schedule, "schedule", table),
-        data=source(table),
-        preview=call(Preview, "preview", table),
-        model=model,
-        space=space,
-        average=Average(model, registry.build("average", table.get("average", {"name": "power"}))),
-        optimizer=registry.build("optimizer", table["optimizer"], model.parameters()),
-        method=objective,
-    )
-
-
-def _begin(network: nn.Module, source: str) -> None:
-    """The weights of another model of the same network."""
-    begun = checkpoint.load(source)[0].network
-    if registry.describe(begun) != registry.describe(network):
-        raise ValueError(f"training.start_from = {source!r}: its [network] differs from the recipe's")
-    network.load_state_dict(begun.state_dict())
-
-
-def _save(run: _Run, folder: Path, rng: torch.Generator) -> None:
+def _save(run: Run, folder: Path, rng: torch.Generator) -> None:
     """State first, then the model: the model can be made from the state."""
-    wall, cpu = run.wall(), run.cpu + _cpu_seconds() - run.cpu_began
     bundle = {
-        "denoiser": run.model.state_dict(),
+        "trained": {phase: module.state_dict() for phase, module in run.trained.items()},
+        "method": run.method.state_dict(),
         "average": run.average.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
+        "optimizers": {phase: optimizer.state_dict() for phase, optimizer in run.optimizers.items()},
         "generator": rng.get_state(),
         "skipped": run.skipped,
-        "seconds": wall,
-        "cpu": cpu,
+        "seconds": run.wall(),
+        "cpu": run.cpu_used(),
         "recipe": json.dumps(run.recipe),
     }
     state.store(folder / "state", run.step, bundle, run.training.keep)
+    _export(run, folder / "model")
+
+
+def _export(run: Run, folder: Path, more: Mapping[str, Any] | None = None) -> None:
+    """The averaged model, with what there is to know of its training."""
     facts = {
         "steps": run.step,
         "samples": run.step * run.training.accumulate * run.data.batch,
-        "wall_seconds": round(wall),
-        "cpu_seconds": round(cpu),
+        "wall_seconds": round(run.wall()),
+        "cpu_seconds": round(run.cpu_used()),
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "skipped": run.skipped,
         "torch": str(torch.__version__),
         **run.data.facts(),
+        **(more or {}),
         "recipe": run.recipe,
     }
-    checkpoint.save(folder / "model", run.average.module, run.space, facts, DTYPES[run.training.weights])
+    checkpoint.save(folder, run.average.module, run.space, facts, DTYPES[run.training.weights])
 
 
-def _restore(run: _Run, folder: Path, rng: torch.Generator, rank: int) -> None:
+def _restore(run: Run, folder: Path, rng: torch.Generator, rank: int) -> None:
     """Take up the newest state in `folder`, if there is one."""
     saved = state.latest(folder / "state")
     if saved is None:
@@ -271,12 +210,15 @@ def _restore(run: _Run, folder: Path, rng: torch.Generator, rank: int) -> None:
         raise ValueError(
             f"{folder}: holds a run with another [{changed[0]}]: train into a new folder, or restore that section"
         )
-    rates = [group["lr"] for group in run.optimizer.param_groups]
-    run.model.load_state_dict(saved["denoiser"])
+    for phase, module in run.trained.items():
+        module.load_state_dict(saved["trained"][phase])
+        optimizer = run.optimizers[phase]
+        rates = [group["lr"] for group in optimizer.param_groups]
+        optimizer.load_state_dict(saved["optimizers"][phase])
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["initial_lr"] = group["lr"] = rate
+    run.method.load_state_dict(saved["method"])
     run.average.load_state_dict(saved["average"])
-    run.optimizer.load_state_dict(saved["optimizer"])
-    for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
-        group["initial_lr"] = group["lr"] = rate
     run.step, run.skipped, run.seconds, run.cpu = (saved[key] for key in ("step", "skipped", "seconds", "cpu"))
     if rank == 0:
         rng.set_state(saved["generator"])

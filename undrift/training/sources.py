@@ -19,7 +19,7 @@ __all__ = ["SOURCES", "Sheet", "Source", "source"]
 class Sheet(Protocol):
     """A picture of how the run is doing, and numbers to log."""
 
-    def __call__(self, denoiser: Denoiser, space: Space, step: int) -> dict[str, float]: ...
+    def __call__(self, denoiser: Denoiser, space: Space, step: int) -> Mapping[str, float | str]: ...
 
 
 class Source(Protocol):

@@ -1,0 +1,258 @@
+r"""Stochastic consistency distillation: a student f whose one evaluation replaces the many of a teacher.
+
+On a grid of times, from a node t to a cleaner one u, and to the end of the segment, e:
+
+    z_t = alpha_t z_0 + sigma_t eps,    z_u = teacher's solver in `substeps` steps from (z_t, t),
+    y = f_target(z_u; u -> e),    loss = distance(f(z_t; t -> e), y) - weight * critic's opinion of f(z_t; t -> e),
+
+with f(z; t -> e) = bridge(z, student(z, t), t, e; tau = 0), the identity at t = e whatever the network says, and
+`target` an average of the student. With the squared distance and a teacher of stochasticity tau the fixed point is
+
+    f(z, t) = E[Z_e | Z_t = z]  under the teacher's chain:
+
+the flow of the ODE for tau = 0; its own denoiser, so nothing learnt, for tau = 1; means of ever more, and so samples of
+ever less variance, between them. The critic gives that variance back; `Energy` with a student that has a noise input
+never loses it.
+
+One class, many methods: settings, not siblings.
+
+| method | solver | jump | substeps | segments | critic |
+|---|---|---|---|---|---|
+| consistency distillation (Song et al. 2023, arXiv 2303.01469) | `Heun()` | 1 | 1 | 1 | none |
+| latent consistency (Luo et al. 2023, arXiv 2310.04378) | `Exponential(1)` | 20 of 1000 | 1 | 1 | none |
+| phased consistency (Wang et al. 2024, arXiv 2405.18407) | `Exponential(1)` | 20 of 1000 | 1 | 2, 4 ... | `"target"` |
+| SCott (Liu et al. 2024, arXiv 2403.01505) | `Exponential(2, tau=ERSDE5())` | 24 of 1000 | 3 | 1 | `"data"` |
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from ..data.batch import Batch
+from ..denoiser import Denoise
+from ..guidance import ClassifierFree
+from ..noise import Gaussian
+from ..process import Process
+from ..sample import trajectory
+from ..solvers import Solver, consistency_map
+from ..space import Space
+from .adversarial import r1
+from .base import Method
+from .contest import Contest, frozen
+from .distance import Distance, Squared
+
+__all__ = ["Scott", "leak"]
+
+
+@dataclass
+class _Drawn:
+    """What both phases of a step share."""
+
+    t: Tensor
+    cond: dict[str, Any]
+    draws: Tensor  # (K, B, ...), the student's, with their graph
+    target: Tensor
+    real: Tensor  # what a critic takes for real
+
+
+@final
+@dataclass
+class Scott(Method):
+    """Trains `student` (a denoiser like the teacher) and, where there is one, `critic`.
+
+    Arguments:
+        student: module with `forward(z (B, ...), t (B,), **cond) -> z_0`; most often a copy of the teacher.
+        teacher: the estimate to distil; frozen by the caller.
+        process, space: the path, and the coordinates in which it runs.
+        grid: times (N + 1,), decreasing, from noise to data; the times of later sampling should be among them.
+        solver: of the teacher, with per-sample times; its stochasticity is SCott's knob.
+        jump: nodes from t to u.
+        substeps: steps of the solver in a jump.
+        segments: equal parts of the grid at whose ends consistency is asked for; 1 asks for it at the data.
+        distance: between estimate and target; `Energy` needs a student with a noise input.
+        decay: of the target, an exponential average of the student; not the average that is kept at the end.
+        guidance: range (low, high) of the teacher's classifier-free scale, which the student is told as `guidance`;
+            None for the teacher as it is.
+        null: what stands for "no condition", see `guidance.ClassifierFree`.
+        noise: channels of the student's noise input, given as `noise` (B, noise, ...); 0 for none.
+        critic: module with `forward(z (B, ...), t (B,), **cond) -> logits (B, P)`; None for no contest.
+        contest: its rules.
+
+    Raises ValueError for settings that do not fit together.
+    """
+
+    student: nn.Module
+    teacher: Denoise
+    process: Process
+    space: Space
+    grid: Tensor
+    solver: Solver
+    jump: int = 24
+    substeps: int = 3
+    segments: int = 1
+    distance: Distance = field(default_factory=Squared)
+    decay: float = 0.95
+    guidance: tuple[float, float] | None = None
+    null: Mapping[str, Any] = field(default_factory=dict)
+    noise: int = 0
+    critic: nn.Module | None = None
+    contest: Contest = field(default_factory=Contest)
+
+    def __post_init__(self) -> None:
+        nodes = len(self.grid) - 1
+        if self.grid.ndim != 1 or nodes < 1 or not (self.grid.diff() < 0).all():
+            raise ValueError(f"grid of shape {tuple(self.grid.shape)}: need at least 2 strictly decreasing times")
+        for name, value in (("jump", self.jump), ("substeps", self.substeps), ("segments", self.segments)):
+            if not 1 <= value <= max(nodes, self.substeps):
+                raise ValueError(f"{name} = {value}: need a whole number from 1 to the {nodes} nodes of the grid")
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay = {self.decay}: need a number in [0, 1)")
+        if self.distance.draws > 1 and not self.noise:
+            raise ValueError(
+                "distance Energy scores a random student: give it a noise input, noise = 1 or more channels"
+            )
+        if self.guidance is not None and not self.guidance[0] <= self.guidance[1]:
+            raise ValueError(f"guidance = {self.guidance}: need a range (low, high)")
+        self.grid = self.grid.double().cpu()
+        self.target = deepcopy(self.student).requires_grad_(False)
+        self._drawn: dict[int, _Drawn] = {}
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        return ("student",) if self.critic is None else ("critic", "student")
+
+    def loss(self, phase: str, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        if phase == "critic":  # first; the student's phase uses the same draws, and their graph
+            drawn = self._drawn[id(batch)] = self._draw(batch, generator)
+            return self._judged(drawn, generator)
+        drawn = self._drawn.pop(id(batch)) if id(batch) in self._drawn else self._draw(batch, generator)
+        consistency = self.distance(drawn.draws, drawn.target).mean()
+        logs = {"consistency": consistency.item()}
+        if self.critic is None:
+            return consistency, logs
+        state, t = self._shown(drawn.draws[0], drawn.t, generator)
+        with frozen(self.critic):
+            opinion = self.critic(state, t, **drawn.cond)
+        adversarial = self.contest.game.student(opinion)
+        logs |= {"adversarial": adversarial.item()}
+        return consistency + self.contest.weight * adversarial, logs
+
+    def after_step(self, step: int) -> None:
+        """Move the target."""
+        with torch.no_grad():
+            ours, theirs = (list[Tensor](module.parameters()) for module in (self.target, self.student))
+            torch._foreach_lerp_(ours, theirs, 1 - self.decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"target": self.target.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.target.load_state_dict(state["target"])
+
+    def nodes(self, index: Tensor) -> Tensor:
+        """The times at fractional indices of the grid, (*). Nothing lies between a node and data at minus infinity."""
+        low = index.long().clamp(0, len(self.grid) - 2)
+        start, stop, share = self.grid[low], self.grid[low + 1], index.double() - low
+        return torch.where(stop.isfinite(), torch.lerp(start, stop, share), torch.where(share < 1, start, stop))
+
+    def jumps(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """From nodes n (B,): the times of the jump, (substeps + 1, B), and the end of the segment, (B,)."""
+        count = len(self.grid) - 1
+        edges = (torch.arange(1, self.segments + 1) * count / self.segments).round().long()
+        end = edges[torch.searchsorted(edges, index, right=True)]
+        reach = torch.minimum(index + self.jump, end) - index
+        share = torch.arange(self.substeps + 1, dtype=torch.float64) / self.substeps
+        return self.nodes(index + share[:, None] * reach), self.grid[end]
+
+    @torch.no_grad()
+    def _draw(self, batch: Batch, generator: torch.Generator) -> _Drawn:
+        """One step's states, the student's estimates (these with a graph) and their target."""
+        z0 = self.space.encode(batch.x, batch.y)
+        random = Gaussian(generator)
+        index = torch.randint(len(self.grid) - 1, (len(z0),), generator=generator)
+        times, end = self.jumps(index)
+        z = self.process.marginal(z0, times[0], random(z0, times[0], times[0]))
+        cond, teacher = dict(batch.cond), self.teacher
+        if self.guidance is not None:
+            low, high = self.guidance
+            scale = low + (high - low) * torch.rand(len(z0), generator=generator)
+            teacher = ClassifierFree(self.teacher, self.process, scale, self.null)
+            cond |= {"guidance": scale.to(z0)}
+
+        *_, later = trajectory(partial(teacher, **batch.cond), self.process, z, times, self.solver, random)
+        target = self._map(self.target, later, times[-1], end, cond, random)
+        with torch.enable_grad():
+            count = self.distance.draws
+            many = {k: v.repeat(count, *[1] * (v.ndim - 1)) if torch.is_tensor(v) else v for k, v in cond.items()}
+            copies = z.repeat(count, *[1] * (z.ndim - 1))
+            flat = self._map(self.student, copies, times[0].repeat(count), end.repeat(count), many, random)
+            draws = flat.unflatten(0, (count, len(z0)))
+        real = target
+        if self.contest.real == "data":  # as noisy as the estimates: at the end of a segment, not always clean
+            real = self.process.marginal(z0, end, random(z0, end, end)) if self.critic is not None else z0
+        return _Drawn(times[0], dict(batch.cond), draws, target, real)
+
+    def _map(
+        self, student: nn.Module, z: Tensor, t: Tensor, end: Tensor, cond: Mapping[str, Any], random: Gaussian
+    ) -> Tensor:
+        """f(z; t -> end), with fresh noise for a student that has a noise input."""
+        if self.noise:
+            cond = dict(cond) | {"noise": random(z.new_empty(len(z), self.noise, *z.shape[2:]), t, t)}
+        return consistency_map(student, self.process, z, t, end, **cond)
+
+    def _shown(self, state: Tensor, t: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What the critic is given of generated states, whose student started at t."""
+        if self.contest.time == "published":
+            return state, t
+        return self._told(state, self._label(len(state), generator), generator)
+
+    def _told(self, state: Tensor, t: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if self.contest.time == "noised":
+            state = self.process.marginal(state, t, Gaussian(generator)(state, t, t))
+        return state, t
+
+    def _label(self, count: int, generator: torch.Generator) -> Tensor:
+        return self.grid[torch.randint(len(self.grid) - 1, (count,), generator=generator)]
+
+    def _judged(self, drawn: _Drawn, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The critic's loss."""
+        real, fake = drawn.real, drawn.draws[0].detach()
+        if self.contest.time == "published":
+            (real, t), (fake, late) = (real, self.grid[-1].expand(len(real))), (fake, drawn.t)
+        else:  # one time for both of a pair
+            t = late = self._label(len(real), generator)
+            real, fake = self._told(real, t, generator)[0], self._told(fake, t, generator)[0]
+        both = {k: torch.cat([v, v]) if torch.is_tensor(v) else v for k, v in drawn.cond.items()}
+        logits = self.critic(torch.cat([real, fake]), torch.cat([t, late]), **both)  # type: ignore[misc]
+        yes, no = logits.chunk(2)
+        loss = self.contest.game.critic(yes, no)
+        if self.contest.r1:
+            loss = loss + self.contest.r1 / 2 * r1(self.critic, real, t, **drawn.cond)  # type: ignore[arg-type]
+        return loss, {
+            "accuracy": self.contest.game.accuracy(yes, no),
+            "real": yes.mean().item(),
+            "fake": no.mean().item(),
+        }
+
+
+@torch.no_grad()
+def leak(method: Scott, batch: Batch, generator: torch.Generator) -> float:
+    """The accuracy of the critic where every state is replaced by zeros: 1/2 unless times or conditions tell.
+
+    What a critic can know without looking. Above chance, its loss can vanish without a word about the images.
+    """
+    if method.critic is None:
+        raise ValueError("a leak is a critic's: this method has none")
+    drawn = method._draw(batch, generator)
+    blind = torch.zeros_like(drawn.real)
+    if method.contest.time == "published":
+        real, fake = method.grid[-1].expand(len(blind)), drawn.t
+    else:
+        real = fake = method._label(len(blind), generator)
+    yes, no = (method.critic(blind, t, **drawn.cond) for t in (real, fake))
+    return method.contest.game.accuracy(yes, no)

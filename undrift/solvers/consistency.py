@@ -1,0 +1,58 @@
+r"""Consistency sampling: go to the data in one evaluation, take noise again, go to the data from there.
+
+    x = f(z_t),    z_s = alpha_s x + sigma_s eps,    f(z_t) = bridge(z_t, denoise(z_t, t), t, end; tau = 0).
+
+Song et al., "Consistency Models", 2023, arXiv 2303.01469, algorithm 1. It is the exponential solver of order 1 with
+the stochasticity `Fresh(1)`; with less of it, part of the old noise is kept (Trajectory Consistency Distillation, Zheng
+et al. 2024, arXiv 2402.19159).
+"""
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Denoise
+from ..noise import Noise
+from ..process import Fresh, Process
+from .base import Solver, State
+from .exponential import Exponential
+
+__all__ = ["Consistency", "consistency_map"]
+
+
+@final
+@dataclass(frozen=True)
+class Consistency(Solver):
+    """One evaluation per step, made for students of consistency distillation (`methods.Scott`).
+
+    Arguments:
+        fresh: share of each state's noise that is new, 0 (DDIM) to 1.
+    """
+
+    fresh: float = 1.0
+
+    def __post_init__(self) -> None:
+        Fresh(self.fresh)  # checks
+
+    def plan(self, process: Process, times: Tensor) -> Solver:
+        return self._exponential().plan(process, times)
+
+    def step(
+        self, denoise: Denoise, process: Process, z: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
+    ) -> tuple[Tensor, State]:
+        return self._exponential().step(denoise, process, z, t, s, state, noise)
+
+    def _exponential(self) -> Exponential:
+        return Exponential(order=1, tau=Fresh(self.fresh))
+
+
+def consistency_map(denoise: Denoise, process: Process, z: Tensor, t: Tensor, end: Tensor, **cond: Any) -> Tensor:
+    """f(z_t, t) = z_end along the path that `denoise` predicts, (B, ...); t and end () or (B,). f(z, end) = z.
+
+    Rows that are at their end already pass z through: `denoise` is told t_min for them, for at the data many a
+    prediction is no number, and no gradient comes back from its answer.
+    """
+    told = torch.where(t == end, process.t_min, t)
+    return process.bridge(z, denoise(z, told, **cond), t, end)

@@ -1,0 +1,121 @@
+"""The objects of a run, made of a recipe: every one of them before anything is read or written."""
+
+import resource
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import registry
+from ..classify import NoisyClassifier
+from ..denoiser import Denoiser
+from ..methods import Classification, Method, ScoreMatching
+from ..space import Space
+from . import checkpoint
+from .average import Average
+from .distillation import distillation
+from .plan import Schedule, Training
+from .preview import Preview
+from .recipe import call, method
+from .sources import Source, source
+
+__all__ = ["Run", "build"]
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process, and of its children that have ended."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in usage)
+
+
+@dataclass
+class Run:
+    """The objects of one run, and how far it is."""
+
+    recipe: dict[str, Any]
+    training: Training
+    schedule: Schedule
+    data: Source
+    preview: Preview
+    model: Denoiser | NoisyClassifier
+    space: Space
+    average: Average[Any]
+    method: Method
+    trained: dict[str, nn.Module]  # by phase, as they are; while it runs, the method holds them prepared
+    optimizers: dict[str, torch.optim.Optimizer]
+    step: int = 0
+    skipped: int = 0
+    seconds: float = 0.0  # wall-clock and CPU, before this process
+    cpu: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+    cpu_began: float = field(default_factory=cpu_seconds)
+
+    def modules(self) -> list[nn.Module]:
+        """All that must be on the device."""
+        parts = [*vars(self.method).values(), self.average.module]
+        return [part for part in parts if isinstance(part, nn.Module)]
+
+    def wall(self) -> float:
+        return self.seconds + time.monotonic() - self.began
+
+    def cpu_used(self) -> float:
+        return self.cpu + cpu_seconds() - self.cpu_began
+
+
+def build(table: dict[str, Any]) -> Run:
+    """Every object of the recipe, before anything is read or written."""
+    training = call(Training, "training", table)
+    objective, model, space = (
+        distillation(table, training.seed) if method(table) == "scott" else _from_scratch(table, training.seed)
+    )
+    if training.start_from:
+        _begin(model.network, training.start_from)
+    run = Run(
+        recipe=table,
+        training=training,
+        schedule=call(Schedule, "schedule", table),
+        data=source(table),
+        preview=call(Preview, "preview", table),
+        model=model,
+        space=space,
+        average=Average(model, registry.build("average", table.get("average", {"name": "power"}))),
+        method=objective,
+        trained={phase: getattr(objective, phase) for phase in objective.phases},
+        optimizers={},
+    )
+    for phase, module in run.trained.items():
+        section = "critic_optimizer" if phase == "critic" else "optimizer"
+        run.optimizers[phase] = registry.build("optimizer", table.get(section, table["optimizer"]), module.parameters())
+    for module in run.modules() if training.channels_last else []:
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return run
+
+
+def _from_scratch(table: dict[str, Any], seed: int) -> tuple[Method, Denoiser | NoisyClassifier, Space]:
+    """A network of its own, with an objective."""
+    kinds = ("process", "prediction", "space", "density", "label")
+    made = {kind: registry.build(kind, table[kind]) for kind in kinds if kind in table}
+    process, space, density = made["process"], made["space"], made["density"]
+    options = table.get("denoiser", {})
+    registry.check_keys(options, ["scale"], "key of [denoiser]")
+    if options.get("scale") is False:  # TOML has no null
+        options = {"scale": None}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = registry.build("network", table["network"])
+    if method(table) == "classification":
+        classifier = NoisyClassifier(network, process, made.get("label"), **options)
+        return Classification(classifier, process, space, density), classifier, space
+    weighting = registry.build("weighting", table["weighting"], prediction=made["prediction"], process=process)
+    denoiser = Denoiser(network, process, made["prediction"], label=made.get("label"), **options)
+    return ScoreMatching(denoiser, process, space, density, weighting), denoiser, space
+
+
+def _begin(network: nn.Module, source: str) -> None:
+    """The weights of another model of the same network."""
+    begun = checkpoint.load(source)[0].network
+    if registry.describe(begun) != registry.describe(network):
+        raise ValueError(f"training.start_from = {source!r}: its [network] differs from the recipe's")
+    network.load_state_dict(begun.state_dict())

@@ -1,0 +1,119 @@
+"""Stochastic consistency distillation by recipe: [method] name = "scott", and the [critic] where there is one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor
+
+from .. import registry, times
+from ..classify import NoisyClassifier
+from ..denoiser import Denoiser
+from ..methods import Contest, Scott
+from ..networks import Critic, widen
+from ..process import Process
+from ..registry import check_keys
+from ..space import Space
+from . import checkpoint
+from .presets import distillable
+from .recipe import call
+
+__all__ = ["GRIDS", "Distillation", "Opponent", "distillation"]
+
+
+def _uniform_time(process: Process, nodes: int, end: float) -> Tensor:
+    return times.uniform(process, nodes)
+
+
+def _uniform_lambda(process: Process, nodes: int, end: float) -> Tensor:
+    high = float(process.half_log_snr(torch.tensor(process.t_min, dtype=torch.float64)))
+    return times.uniform_lambda(process, nodes, end=end if high > end else None)
+
+
+GRIDS = {"time": _uniform_time, "lambda": _uniform_lambda}
+
+
+@final
+@dataclass(frozen=True)
+class Distillation:
+    """The [method] of a distillation; see `methods.Scott` for what it does with them.
+
+    Arguments:
+        teacher: a checkpoint, folder or bundled name; the student has its process, prediction, space and network.
+        nodes, spacing, end: the grid: nodes uniform in "lambda", the half log-SNR, up to `end`, or in "time".
+        jump, substeps, segments, decay, guidance, noise: as in `methods.Scott`.
+        solver, distance: tables.
+    """
+
+    teacher: str
+    nodes: int = 120
+    spacing: str = "lambda"
+    end: float = 4.0
+    jump: int = 3
+    substeps: int = 3
+    segments: int = 1
+    decay: float = 0.95
+    guidance: tuple[float, float] | None = None
+    noise: int = 0
+    solver: Mapping[str, Any] = field(default_factory=lambda: {"name": "exponential"})
+    distance: Mapping[str, Any] = field(default_factory=lambda: {"name": "squared"})
+
+    def __post_init__(self) -> None:
+        check_keys([self.spacing], GRIDS, "method.spacing")
+
+
+@final
+@dataclass(frozen=True)
+class Opponent:
+    """The [critic]: heads on the frozen teacher, and the rules of `methods.Contest`.
+
+    Arguments:
+        heads, rank, width: see `networks.Critic`.
+        weight, game, real, time, r1: see `methods.Contest`; `game` is a table.
+    """
+
+    heads: tuple[int, ...] | None = None
+    rank: int = 0
+    width: int = 32
+    weight: float = 0.4
+    game: Mapping[str, Any] = field(default_factory=lambda: {"name": "least_squares"})
+    real: Literal["data", "target"] = "data"
+    time: Literal["noised", "shared", "published"] = "noised"
+    r1: float = 0.0
+
+
+def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoiser, Space]:
+    """The method, its student (a wider copy of the teacher, trainable) and their space; seed of a critic's weights."""
+    given = {key: value for key, value in recipe["method"].items() if key != "name"}
+    plan = call(Distillation, "method", {"method": given})
+    distillable(plan.teacher)
+    teacher, space = checkpoint.load(plan.teacher)
+    process = teacher.process
+    inputs: dict[str, Any] = {"guided": True} if plan.guidance is not None else {}
+    inputs |= {"noise_channels": plan.noise} if plan.noise else {}
+    student = Denoiser(
+        widen(teacher.network, **inputs), process, teacher.prediction, scale=teacher.scale, label=teacher.label
+    ).requires_grad_(True)
+    student.student = True
+    critic, contest = None, Contest()
+    if "critic" in recipe:
+        rival = call(Opponent, "critic", recipe)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            judge = Critic(teacher.network, rival.heads, rival.rank, rival.width)
+        critic = NoisyClassifier(judge, process, teacher.label, teacher.scale)
+        contest = Contest(rival.weight, registry.build("game", rival.game), rival.real, rival.time, rival.r1)
+    classes = registry.describe(teacher.network).get("classes", 0)
+    if plan.guidance is not None and not classes:
+        raise ValueError(
+            f"method.guidance = {plan.guidance}: {plan.teacher} knows no classes to be guided to: leave it out"
+        )
+    method = Scott(
+        student, teacher, process, space, GRIDS[plan.spacing](process, plan.nodes, plan.end),
+        registry.build("solver", plan.solver),
+        jump=plan.jump, substeps=plan.substeps, segments=plan.segments, decay=plan.decay, guidance=plan.guidance,
+        null={"label": classes} if classes else {}, noise=plan.noise, critic=critic, contest=contest,
+        distance=registry.build("distance", plan.distance),
+    )  # fmt: skip
+    return method, student, space

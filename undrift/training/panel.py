@@ -1,0 +1,153 @@
+"""The live panel of a distillation: every few steps a picture, what it is worth, and what goes wrong.
+
+<out>/preview/step-<n>.png   the student at 1, 2 and 4 evaluations beside its teacher, always of the same seeds
+<out>/report.html            the newest picture, curves, alarms, settings
+<out>/best/                  the checkpoint that was best by the panel's deciding number; `training.run` writes it
+
+Its numbers go into log.jsonl as `panel/<measure>/<evaluations>`, and
+
+    panel/leak    the critic's accuracy where it sees nothing, see `methods.leak`
+    panel/ratio   |d adversarial / d f| / |d consistency / d f|, by weight, over the student's output f.
+
+Nothing here moves a weight or the random numbers of the run.
+"""
+
+import copy
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from tqdm import tqdm
+
+from ..data import Batch, generator
+from ..denoiser import Denoiser
+from ..methods import Scott, leak
+from ..space import Space
+from .alarms import alarms
+from .labelled import Labelled
+from .panel_report import report
+from .photographs import Photographs
+from .preview import Preview
+from .sources import Source
+from .views import Generated, Photographed, View
+
+__all__ = ["LivePanel", "balance", "live"]
+
+
+@final
+class LivePanel:
+    """A sheet for `training.run`: `panel(student, space, step)` looks, measures, reports, and gives what to log.
+
+    Arguments:
+        method: of the run; looked at, with modules as they are now, that is before they are prepared.
+        view: what is shown and measured.
+        folder: of the run.
+        recipe: the tables to show.
+    """
+
+    def __init__(self, method: Scott, view: View, folder: Path, recipe: Mapping[str, Any]) -> None:
+        self.method = copy.copy(method)  # the same weights, unwrapped for the life of the run
+        self.view, self.folder, self.recipe = view, folder, recipe
+        self.raised: set[str] = set()
+        self.best: tuple[float, int] | None = None
+        self.probe: Batch | None = None
+
+    def __call__(self, denoiser: Denoiser, space: Space, step: int) -> dict[str, Any]:
+        """The picture, the report, and the numbers; "alarms", sentences, where there are any."""
+        picture = self.folder / "preview" / f"step-{step:08d}.png"
+        found = self.view(denoiser, space, picture) | self._looked_at(next(denoiser.parameters()).device)
+        values: dict[str, Any] = {f"panel/{key}": round(v, 6) for key, v in found.items() if math.isfinite(v)}
+        lines = [*self._lines(step), {"step": step, **values}]
+        told = alarms(lines)
+        self._decide(lines)
+        report(self.folder / "report.html", self.recipe, lines, list(told.values()), picture, self.verdict())
+        self._raise(told)
+        return values | ({"panel/alarms": " ".join(told.values())} if told else {})
+
+    def verdict(self) -> str:
+        """The best checkpoint in words; "" where nothing decides."""
+        name, _ = self.view.best
+        if self.best is None:
+            return ""
+        measure, _, count = name.partition("/")
+        head = {"fd": "Fréchet distance", "haarpsi": "HaarPSI"}[measure]
+        return (
+            f"best by {head} in {count} evaluation{'s' * (count != '1')}: {self.best[0]:.4g} at step {self.best[1]:,}"
+        )
+
+    def _looked_at(self, device: torch.device) -> dict[str, float]:
+        """What the critic knows and how hard it pulls."""
+        if self.method.critic is None:
+            return {}
+        if self.probe is None:
+            self.probe = self.view.probe().to(device)
+        random = generator("panel", "critic")
+        return {
+            "leak": leak(self.method, self.probe, random),
+            "ratio": balance(self.method, self.probe, random),
+        }
+
+    def _lines(self, step: int) -> list[dict[str, Any]]:
+        """The log before this step; of a run that goes on, that of the first part too."""
+        path = self.folder / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        found = [json.loads(line) for line in lines if line.endswith("}")]
+        return [line for line in found if line["step"] <= step]
+
+    def _decide(self, lines: list[dict[str, Any]]) -> None:
+        name, more = self.view.best
+        known = [(line[f"panel/{name}"], line["step"]) for line in lines if name and f"panel/{name}" in line]
+        if known:
+            value, at = (max if more else min)(known, key=lambda each: each[0])
+            self.best = value, int(at)
+
+    def _raise(self, told: Mapping[str, str]) -> None:
+        """Say once what is new."""
+        for name in told.keys() - self.raised:
+            tqdm.write(f"alarm: {told[name]}")
+        self.raised = set(told)
+
+
+def balance(method: Scott, batch: Batch, generator: torch.Generator) -> float:
+    """Norm of the adversarial gradient over that of the consistency loss, at the student's output; 0 without weight."""
+    if method.critic is None:
+        raise ValueError("a balance is between a teacher and a critic: this method has no critic")
+    drawn = method._draw(batch, generator)
+    consistency = method.distance(drawn.draws, drawn.target).mean()
+    state, t = method._shown(drawn.draws[0], drawn.t, generator)
+    with torch.enable_grad():
+        adversarial = method.contest.weight * method.contest.game.student(method.critic(state, t, **drawn.cond))
+    pulls = [float(torch.autograd.grad(loss, drawn.draws)[0].norm()) for loss in (adversarial, consistency)]
+    return pulls[0] / max(pulls[1], 1e-12)
+
+
+def live(method: Scott, data: Source, preview: Preview, folder: Path, recipe: Mapping[str, Any]) -> LivePanel | None:
+    """The panel of a run; None where [preview] wants none, or there are no photographs to look at."""
+    teacher = method.teacher
+    assert isinstance(teacher, Denoiser)
+    if not preview.every:
+        return None
+    view: View
+    if isinstance(data, Photographs):
+        sheet = preview.sheet(data.split()[1], data.chosen(), folder / "preview")
+        if sheet is None:
+            return None
+        view = Photographed(teacher, sheet, _counts((1, 2), preview.steps), preview.steps)
+    else:
+        assert isinstance(data, Labelled)
+        facts = data.facts()
+        scale = None if method.guidance is None else sum(method.guidance) / 2
+        view = Generated(
+            teacher, tuple(facts["shape"]), len(facts["classes"]), (data.path, data.size),
+            _counts((1, 2, 4), preview.steps), preview.steps, preview.features, preview.samples, scale,
+        )  # fmt: skip
+        if not preview.features:
+            tqdm.write("no preview.features, a classifier to measure distances with: pictures only, and no best/")
+    return LivePanel(method, view, folder, recipe)
+
+
+def _counts(usual: tuple[int, ...], also: int) -> tuple[int, ...]:
+    return tuple(sorted({*usual, also}))
