@@ -85,3 +85,9 @@ def test_divergence_estimators_agree(tmp_path):
         _, _, mean, by_image, *_ = lines[name]
         assert abs(float(mean)) < 3, out
         assert 0.4 < float(by_image) < 2, out
+
+
+def test_scott_ablation(tmp_path):
+    out = run("examples/scott_ablation.py", "out", "--quick", cwd=tmp_path)
+    assert "ER-SDE-5, 0.4" in out
+    assert all((tmp_path / "out" / f"ablation.{end}").is_file() for end in ("md", "svg"))
