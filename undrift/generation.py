@@ -18,7 +18,7 @@ from . import times
 from .denoiser import Denoise, check
 from .guidance import randomised
 from .noise import PerSample
-from .preset import Preset, chosen
+from .preset import Preset, chosen, leaping
 from .process import Process
 from .sample import sample
 from .solvers import Ancestral, Consistency, Corrected, EulerMaruyama, Exponential, Heun, Langevin, ReverseDiffusion
@@ -32,15 +32,15 @@ END = 4.0
 """Half log-SNR of the last network input, noise of 1.8 % of the data: finer detail than 8 bits of contrast show."""
 
 
-def _in_lambda(process: Process, steps: int) -> Tensor:
-    """Uniform in lambda to END, and one step to the data; to the end of the process where that comes first."""
+def in_lambda(process: Process, steps: int, end: float = END) -> Tensor:
+    """Uniform in lambda to `end`, and one step to the data; to the end of the process where that comes first."""
     high = float(process.half_log_snr(torch.tensor(process.t_min, dtype=torch.float64)))
-    return times.uniform_lambda(process, steps, end=END if high > END else None)
+    return times.uniform_lambda(process, steps, end=end if high > end else None)
 
 
 def _halved(process: Process, evaluations: int) -> Tensor:
     """Two evaluations per step, one in the last."""
-    return _in_lambda(process, (evaluations + 1) // 2)
+    return in_lambda(process, (evaluations + 1) // 2)
 
 
 def _paired(process: Process, evaluations: int) -> Tensor:
@@ -50,17 +50,16 @@ def _paired(process: Process, evaluations: int) -> Tensor:
 
 def _jumping(process: Process, steps: int) -> Tensor:
     """The starts of N equal parts of lambda up to END, each followed by the data: what students are trained on."""
-    grid = _in_lambda(process, steps + 1)
-    return torch.cat([grid[:steps], grid[-1:]])
+    return leaping(in_lambda(process, steps + 1))
 
 
 PRESETS: dict[str, Preset] = {
-    "ode-1": Preset(Exponential(1), _in_lambda, "DDIM"),
-    "ode-2": Preset(Exponential(2), _in_lambda, "DPM-Solver++(2M), exact second-order weights"),
-    "ode-2c": Preset(Exponential(2, corrector=True), _in_lambda, "ode-2 with the free corrector, order 3"),
-    "ode-3": Preset(Exponential(3), _in_lambda, "DPM-Solver++ of order 3"),
-    "sde-1": Preset(Exponential(1, tau=1.0), _in_lambda, "the posterior step, uniform in lambda"),
-    "sde-2": Preset(Exponential(2, tau=1.0), _in_lambda, "SDE-DPM-Solver++(2M)"),
+    "ode-1": Preset(Exponential(1), in_lambda, "DDIM"),
+    "ode-2": Preset(Exponential(2), in_lambda, "DPM-Solver++(2M), exact second-order weights"),
+    "ode-2c": Preset(Exponential(2, corrector=True), in_lambda, "ode-2 with the free corrector, order 3"),
+    "ode-3": Preset(Exponential(3), in_lambda, "DPM-Solver++ of order 3"),
+    "sde-1": Preset(Exponential(1, tau=1.0), in_lambda, "the posterior step, uniform in lambda"),
+    "sde-2": Preset(Exponential(2, tau=1.0), in_lambda, "SDE-DPM-Solver++(2M)"),
     "euler": Preset(EulerMaruyama(), times.uniform, "Euler-Maruyama on the reverse SDE"),
     "reverse": Preset(ReverseDiffusion(), times.uniform, "Song's reverse diffusion predictor"),
     "ancestral": Preset(Ancestral(), times.uniform, "DDPM's posterior sampling"),

@@ -18,7 +18,7 @@ from . import times
 from .denoiser import Denoiser
 from .guidance import randomised, tiled
 from .noise import PerSample
-from .preset import Preset, chosen
+from .preset import Preset, chosen, leaping
 from .process import Process
 from .sample import sample
 from .solvers import Ancestral, Consistency, EulerMaruyama, Exponential, Heun
@@ -37,12 +37,12 @@ perceptual similarity (docs/results.md).
 """
 
 
-def _in_lambda(process: Process, steps: int) -> Tensor:
-    """From pure noise to START at once, uniform in lambda to END, and one step to the data."""
+def _in_lambda(process: Process, steps: int, start: float = START) -> Tensor:
+    """From pure noise to `start` at once, uniform in lambda to END, and one step to the data."""
     ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
     low, high = process.half_log_snr(ends).tolist()
     end = min(END, high) if low < END else None
-    return times.uniform_lambda(process, steps, start=START if low < START < high else None, end=end)
+    return times.uniform_lambda(process, steps, start=start if low < start < high else None, end=end)
 
 
 START_STUDENT = 3.0
@@ -51,13 +51,7 @@ START_STUDENT = 3.0
 
 def _jumping(process: Process, steps: int) -> Tensor:
     """Pure noise, then the starts of N - 1 equal parts of lambda from START_STUDENT to END, each a jump to the data."""
-    ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
-    low, high = process.half_log_snr(ends).tolist()
-    end = min(END, high) if low < END else None
-    grid = times.uniform_lambda(
-        process, steps + 1, start=START_STUDENT if low < START_STUDENT < high else None, end=end
-    )
-    return torch.cat([grid[:steps], grid[-1:]])
+    return leaping(_in_lambda(process, steps + 1, START_STUDENT))
 
 
 def _halved(process: Process, evaluations: int) -> Tensor:

@@ -21,6 +21,17 @@ def model(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(scope="session")
+def generator(tmp_path_factory):
+    """A model of 8 x 8 grey images of three classes; here in place of the random numbers of that name."""
+    torch.manual_seed(0)
+    network = UNet((8, 8), (1, 1), in_channels=1, cond_channels=0, classes=3, embedding=8)
+    denoiser = undrift.Denoiser(network, undrift.VP(), undrift.prediction.velocity(0.5), scale=0.5)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    undrift.save(folder, denoiser, undrift.Pixels(), {"shape": [1, 8, 8], "classes": ["cat", "dog", "ant bear"]})
+    return str(folder)
+
+
 @pytest.fixture
 def photograph():
     """save(path, height, width): a smooth colourful picture; its array."""

@@ -1,20 +1,6 @@
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-
-import undrift
-from undrift.networks import UNet
-
-
-@pytest.fixture(scope="module")
-def generator(tmp_path_factory):
-    torch.manual_seed(0)
-    network = UNet((8, 8), (1, 1), in_channels=1, cond_channels=0, classes=3, embedding=8)
-    denoiser = undrift.Denoiser(network, undrift.VP(), undrift.prediction.velocity(0.5), scale=0.5)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    undrift.save(folder, denoiser, undrift.Pixels(), {"shape": [1, 8, 8], "classes": ["cat", "dog", "ant bear"]})
-    return str(folder)
 
 
 def read(path):

@@ -19,7 +19,7 @@ from undrift.classify import NoisyClassifier
 from undrift.data import Batch, generator
 from undrift.evaluation import Setting, restored
 from undrift.generation import generate
-from undrift.methods import Contest, Energy, Hinge, LeastSquares, Scott, Squared
+from undrift.methods import Contest, Energy, Hinge, LeastSquares, Scott, Squared, balance
 from undrift.metrics import psnr
 from undrift.networks import Classifier, UNet
 from undrift.process import ERSDE5
@@ -27,7 +27,6 @@ from undrift.solvers import Exponential
 from undrift.training import state
 from undrift.training.checkpoint import load, read_card
 from undrift.training.distillation import distillation
-from undrift.training.panel import balance
 from undrift.training.presets import PRESETS, distilling
 from undrift.training.preview import Preview
 from undrift.training.recipe import override

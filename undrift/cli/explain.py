@@ -89,7 +89,7 @@ def _teacher(tables: Mapping[str, Any]) -> dict[str, Any] | None:
 def usual(subject: Subject) -> tuple[str, int]:
     """Solver and evaluations of the run to show where none are asked for."""
     student = subject.model and checkpoint.method_of(checkpoint.read_card(subject.model)) is not None
-    return STUDENT if student else ("ode-2", 8)
+    return STUDENT if student else restoration.USUAL
 
 
 def explain(subject: Subject) -> str:

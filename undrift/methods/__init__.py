@@ -7,7 +7,7 @@ from .contest import Contest
 from .density import Density, LogNormal, UniformIndex, UniformLambda, UniformTime
 from .distance import Distance, ElementHuber, Energy, PseudoHuber, Squared
 from .score_matching import ScoreMatching
-from .scott import Scott, leak
+from .scott import Scott, balance, leak
 from .weighting import Balanced, Likelihood, Norm, Plain, Raw, Sigma2, Weighting
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "UniformLambda",
     "UniformTime",
     "Weighting",
+    "balance",
     "leak",
     "r1",
 ]

@@ -46,7 +46,7 @@ from .base import Method
 from .contest import Contest, frozen
 from .distance import Distance, Squared
 
-__all__ = ["Scott", "leak"]
+__all__ = ["Scott", "balance", "leak"]
 
 
 @dataclass
@@ -256,3 +256,16 @@ def leak(method: Scott, batch: Batch, generator: torch.Generator) -> float:
         real = fake = method._label(len(blind), generator)
     yes, no = (method.critic(blind, t, **drawn.cond) for t in (real, fake))
     return method.contest.game.accuracy(yes, no)
+
+
+def balance(method: Scott, batch: Batch, generator: torch.Generator) -> float:
+    """Norm of the adversarial gradient over that of the consistency loss, at the student's output; 0 without weight."""
+    if method.critic is None:
+        raise ValueError("a balance is between a teacher and a critic: this method has no critic")
+    drawn = method._draw(batch, generator)
+    consistency = method.distance(drawn.draws, drawn.target).mean()
+    state, t = method._shown(drawn.draws[0], drawn.t, generator)
+    with torch.enable_grad():
+        adversarial = method.contest.weight * method.contest.game.student(method.critic(state, t, **drawn.cond))
+    pulls = [float(torch.autograd.grad(loss, drawn.draws)[0].norm()) for loss in (adversarial, consistency)]
+    return pulls[0] / max(pulls[1], 1e-12)

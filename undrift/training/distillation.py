@@ -1,6 +1,6 @@
 """Stochastic consistency distillation by recipe: [method] name = "scott", and the [critic] where there is one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import registry, times
 from ..classify import NoisyClassifier
 from ..denoiser import Denoiser
+from ..generation import in_lambda
 from ..methods import Contest, Scott
 from ..networks import Critic, widen
 from ..process import Process
@@ -26,12 +27,7 @@ def _uniform_time(process: Process, nodes: int, end: float) -> Tensor:
     return times.uniform(process, nodes)
 
 
-def _uniform_lambda(process: Process, nodes: int, end: float) -> Tensor:
-    high = float(process.half_log_snr(torch.tensor(process.t_min, dtype=torch.float64)))
-    return times.uniform_lambda(process, nodes, end=end if high > end else None)
-
-
-GRIDS = {"time": _uniform_time, "lambda": _uniform_lambda}
+GRIDS: dict[str, Callable[[Process, int, float], Tensor]] = {"time": _uniform_time, "lambda": in_lambda}
 
 
 @final

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ..data import Batch, generator
 from ..denoiser import Denoiser
-from ..methods import Scott, leak
+from ..methods import Scott, balance, leak
 from ..space import Space
 from .alarms import alarms
 from .labelled import Labelled
@@ -34,7 +34,7 @@ from .preview import Preview
 from .sources import Source
 from .views import Generated, Photographed, View
 
-__all__ = ["LivePanel", "balance", "live"]
+__all__ = ["LivePanel", "live"]
 
 
 @final
@@ -109,19 +109,6 @@ class LivePanel:
         for name in told.keys() - self.raised:
             tqdm.write(f"alarm: {told[name]}")
         self.raised = set(told)
-
-
-def balance(method: Scott, batch: Batch, generator: torch.Generator) -> float:
-    """Norm of the adversarial gradient over that of the consistency loss, at the student's output; 0 without weight."""
-    if method.critic is None:
-        raise ValueError("a balance is between a teacher and a critic: this method has no critic")
-    drawn = method._draw(batch, generator)
-    consistency = method.distance(drawn.draws, drawn.target).mean()
-    state, t = method._shown(drawn.draws[0], drawn.t, generator)
-    with torch.enable_grad():
-        adversarial = method.contest.weight * method.contest.game.student(method.critic(state, t, **drawn.cond))
-    pulls = [float(torch.autograd.grad(loss, drawn.draws)[0].norm()) for loss in (adversarial, consistency)]
-    return pulls[0] / max(pulls[1], 1e-12)
 
 
 def live(method: Scott, data: Source, preview: Preview, folder: Path, recipe: Mapping[str, Any]) -> LivePanel | None:
