@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
 
 
 def test_settings_read_as_they_are_written():
-    for spec in ("ode-2:8", "posterior:100", "sde-1:5*4"):
+    for spec in ("ode-2:8", "posterior:100", "sde-1:5*4", "blind-ode-2:8*2"):
         assert str(Setting.parse(spec)) == spec
     assert Setting.parse("ode-2:8*4") == Setting("ode-2", 8, 4)
     assert str(DEGRADED) == "degraded"

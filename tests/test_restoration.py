@@ -6,9 +6,11 @@ from oracles import f64, gaussian_law
 from torch import nn
 
 from undrift.denoiser import Denoiser, GaussianMixture, Time
+from undrift.evaluation import Setting, restored
+from undrift.networks import UNet
 from undrift.prediction import Data
 from undrift.process import VP, MeanReverting
-from undrift.restoration import PRESETS, restore
+from undrift.restoration import PRESETS, restore, telling
 from undrift.space import Residual
 
 MEAN, STD = 0.06, 0.03
@@ -115,3 +117,34 @@ def test_what_cannot_be_is_named(options, line):
     y = options.pop("y", grey())
     with pytest.raises(ValueError, match=f"^{line}"):
         restore(exact(), Residual(), y, **options)
+
+
+def told():
+    """A network whose output depends on the task that it is told."""
+    torch.manual_seed(0)
+    network = UNet((8, 16), (1, 1), classes=2, embedding=16, context=0)
+    denoiser = Denoiser(network, PROCESS, Data()).requires_grad_(False)
+    denoiser.tasks = ("hazy", "noisy")
+    return denoiser
+
+
+def test_a_model_is_told_the_task_by_its_name():
+    denoiser, y = told(), grey(16, 16)
+    hazy, noisy, blind = (
+        restore(denoiser, Residual(), y, steps=1, task=task).image for task in ("hazy", "noisy", None)
+    )
+    assert not (torch.equal(hazy, noisy))
+    assert not (torch.equal(hazy, blind))
+    assert not (torch.equal(noisy, blind))
+    assert torch.equal(telling(denoiser, "noisy", 3)["label"], torch.tensor([1, 1, 1]))
+    for spec, wanted in (("ode-2:1", noisy), ("blind-ode-2:1", blind)):
+        assert torch.equal(restored(denoiser, Residual(), y[None], Setting.parse(spec), [[0]], "noisy")[0], wanted)
+    # what it was not taught is nothing to tell
+    assert torch.equal(restored(denoiser, Residual(), y[None], Setting("ode-2", 1), [[0]], "rainy")[0], blind)
+
+
+def test_a_task_that_cannot_be_told_is_refused():
+    with pytest.raises(ValueError, match="task 'rainy': choose one of hazy, noisy"):
+        restore(told(), Residual(), grey(16, 16), task="rainy")
+    with pytest.raises(ValueError, match="task 'hazy': this model cannot be told"):
+        restore(exact(), Residual(), grey(), task="hazy")

@@ -139,6 +139,8 @@ class Denoiser(nn.Module):
 
     student: bool = False
     """Whether it was distilled to jump: its estimate then is of the end of a path, not of the mean of z_0."""
+    tasks: tuple[str, ...] = ()
+    """Names of the degradations that a restorer's `label` counts; empty for one that judges by itself alone."""
 
     def __init__(
         self,

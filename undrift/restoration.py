@@ -24,7 +24,7 @@ from .sample import sample
 from .solvers import Ancestral, Consistency, EulerMaruyama, Exponential, Heun
 from .space import Space
 
-__all__ = ["END", "PRESETS", "START_STUDENT", "USUAL", "Restored", "restore"]
+__all__ = ["END", "PRESETS", "START_STUDENT", "USUAL", "Restored", "restore", "telling"]
 
 USUAL = ("ode-2", 8)
 """Solver and evaluations of a model that is no student."""
@@ -91,6 +91,18 @@ class Restored:
     seconds: float
 
 
+def telling(denoiser: Denoiser, task: str | None, count: int = 1) -> dict[str, Tensor]:
+    """What `count` photographs suffer from, as a condition; none for a task of None. ValueError for one unknown."""
+    if task is None:
+        return {}
+    if not denoiser.tasks:
+        raise ValueError(f"task {task!r}: this model cannot be told, it judges by itself: leave it out")
+    if task not in denoiser.tasks:
+        raise ValueError(f"task {task!r}: choose one of {', '.join(denoiser.tasks)}")
+    device = next(denoiser.parameters()).device
+    return {"label": torch.full((count,), denoiser.tasks.index(task), device=device)}
+
+
 def restore(
     denoiser: Denoiser,
     space: Space,
@@ -100,6 +112,7 @@ def restore(
     solver: str | None = None,
     seed: int = 0,
     samples: int = 1,
+    task: str | None = None,
     tile: int = 512,
     overlap: int = 64,
 ) -> Restored:
@@ -110,6 +123,7 @@ def restore(
         solver: a name in `PRESETS`; None for "ode-2", or "consistency" for a student.
         seed: of the first sample; sample k has seed + k.
         samples: how many to draw; their mean is nearest to the truth, each single one is sharper.
+        task: what the photograph suffers from, one of `denoiser.tasks`; None leaves it to the model to see.
         tile, overlap: images larger than `tile` are estimated in tiles, with one noise field and no seams.
 
     Raises ValueError for values outside these ranges.
@@ -123,7 +137,7 @@ def restore(
         raise ValueError(f"samples = {samples}: need at least 1")
     if y.ndim != 3 or y.shape[0] != 3:
         raise ValueError(f"image of shape {tuple(y.shape)}: need (3, H, W), values in [0, 1]")
-    preset, process = PRESETS[solver], denoiser.process
+    preset, process, told = PRESETS[solver], denoiser.process, telling(denoiser, task)
     grid = preset.grid(process, steps)
     counted = _Counted(tiled(denoiser, tile, overlap))
     device = next(denoiser.parameters()).device
@@ -134,7 +148,7 @@ def restore(
         noise = PerSample([seed + k])
         x = sample(
             randomised(counted, noise, denoiser.noise_channels), process, space, shape=observed.shape, times=grid,
-            solver=preset.solver, noise=noise, y=observed, image=observed,
+            solver=preset.solver, noise=noise, y=observed, image=observed, **told,
         )  # fmt: skip
         change = x - mean  # Welford: no sample set is ever held
         mean += change / (k + 1)

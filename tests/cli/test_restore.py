@@ -167,6 +167,8 @@ def pickled(tmp_path):
         ("in.png -o out --model hollow", "hollow: no model.json there"),
         ("in.png -o out --model bent", "bent: weights.safetensors has"),
         ("in.png -o out --model {model} --solver ode2", "unknown solver 'ode2': did you mean ode-2? There are ode-1,"),
+        ("in.png -o out --model {model} --task hazy", "task 'hazy': this model cannot be told, it judges by itself"),
+        ("in.png -o out --task fog", "task 'fog': choose one of motion-blurry, hazy, "),
         ("in.png -o out --model {model} --device warp", "device 'warp' cannot be used:"),
         ("gone.png -o out --model {model}", "no such file or folder: gone.png"),
         ("hollow -o out --model {model}", "no images in hollow; looked for"),

@@ -149,6 +149,19 @@ def test_distractors_are_part_of_the_truth_and_of_the_observation():
     assert torch.allclose(own.y, own.x / 2)
 
 
+def test_a_share_is_told_its_task_and_the_others_that_there_is_none():
+    images = [np.full((16, 16, 3), 100, dtype=np.uint8)]
+    tasks = {"dark": lambda x, g: x * 0.5, "same": lambda x, g: x}
+    options = {"batch": 64, "crop": 16, "seed": 0, "crops_per_image": 1}
+    for told in (0.5, 1.0):
+        batch = Crops(images, tasks, **options, told=told)[0]
+        true = (batch.x == batch.y).flatten(1).all(1).long()  # the place of the task among the two
+        label = batch.cond["label"]
+        assert torch.equal(label[label < 2], true[label < 2])
+        assert abs((label < 2).double().mean() - told) < 0.25
+    assert "label" not in Crops(images, tasks, **options)[0].cond
+
+
 def test_tone_and_zoom_change_what_is_seen_and_nothing_by_default():
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)]
@@ -163,7 +176,12 @@ def test_tone_and_zoom_change_what_is_seen_and_nothing_by_default():
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [({"zoom": 0.5}, "zoom = 0.5"), ({"tone": 2.0}, "tone = 2.0"), ({"distract": -1.0}, "distract = -1.0")],
+    [
+        ({"zoom": 0.5}, "zoom = 0.5"),
+        ({"tone": 2.0}, "tone = 2.0"),
+        ({"distract": -1.0}, "distract = -1.0"),
+        ({"told": 2.0}, "told = 2.0"),
+    ],
 )
 def test_augmentations_out_of_range_are_named(wrong, words):
     with pytest.raises(ValueError, match=words):

@@ -179,3 +179,17 @@ def test_a_run_starts_from_the_weights_of_another(whole, photographs, tmp_path):
     table["network"]["channels"] = [4, 8]
     with pytest.raises(ValueError, match="start_from"):
         train(table, tmp_path / "other")
+
+
+def test_a_restorer_is_told_its_tasks_and_remembers_their_names(photographs, tmp_path):
+    train(recipe(photographs, steps=3, channels_last=True), tmp_path, ["data.told=0.5", "network.classes=2"])
+    denoiser, _ = load(tmp_path / "model")
+    assert denoiser.tasks == ("noisy", "low-light")
+    assert denoiser.network.classes.weight.shape == (3, 8)
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_tasks_that_the_network_cannot_count_are_refused(photographs, tmp_path, classes):
+    with pytest.raises(ValueError, match=f"data.told: 2 tasks to tell of, so need network.classes = 2, not {classes}"):
+        train(recipe(photographs), tmp_path, ["data.told=0.5", f"network.classes={classes}"])
+    assert not any(tmp_path.iterdir())

@@ -1,7 +1,7 @@
 """What `undrift evaluate` does and writes: results.json after every row, then results.md, report.html, curves.svg."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -37,7 +37,7 @@ def settings_of(
 ) -> list[Setting]:
     """The degraded input, one evaluation, the solvers, the mean of several samples of the first, the baselines."""
     ours = [Setting.parse(spec) for name in solvers for spec in ([name] if ":" in name else _each(name, steps))]
-    mean = [Setting(ours[0].solver, ours[0].evaluations, samples)] if samples > 1 else []
+    mean = [replace(ours[0], samples=samples)] if samples > 1 else []
     return list(dict.fromkeys([DEGRADED, Setting("ode-1", 1), *ours, *mean, *map(Setting.parse, baseline)]))
 
 

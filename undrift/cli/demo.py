@@ -22,6 +22,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=100,
         help="evaluations of the posterior sampler to compare with, 0 for none (100)",
     )
+    parser.add_argument(
+        "--blind", action="store_true", help="do not tell the model what each photograph suffers from, let it see"
+    )
     add_machine(parser)
 
 
@@ -34,6 +37,7 @@ def run(
     seed: int,
     size: int,
     baseline_steps: int,
+    blind: bool,
     device: str,
     threads: int,
 ) -> int:
@@ -46,8 +50,8 @@ def run(
 
     denoiser, space = open_model(model, device, threads)
     compared = baseline_steps and not denoiser.student  # a student's steps sample no posterior
-    settings = [Setting(*chosen(denoiser, solver, steps, USUAL))]
-    settings += [Setting("posterior", baseline_steps)] if compared else []
+    settings = [Setting(*chosen(denoiser, solver, steps, USUAL), blind=blind)]
+    settings += [Setting("posterior", baseline_steps, blind=blind)] if compared else []
     folder = writable(Path(out))
     demonstration = Demonstration.of(denoiser, space, scenes(size, seed), settings, seed)
     print(demonstration.text())

@@ -181,7 +181,7 @@ class Demonstration:
 def _add(outcome: Outcome, denoiser: Denoiser, space: Space, scene: Scene, seed: int) -> None:
     """Restore one more scene."""
     began = time.perf_counter()
-    image = restored(denoiser, space, scene.y[None], outcome.setting, [[seed]])
+    image = restored(denoiser, space, scene.y[None], outcome.setting, [[seed]], scene.task)
     outcome.seconds.append(time.perf_counter() - began)
     outcome.images.append(image[0])
     found = Measures().pairwise(scene.x[None], image)

@@ -17,6 +17,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples", metavar="K", type=whole(1), default=1, help="draw K, write their mean and spread (1)"
     )
+    parser.add_argument(
+        "--task", metavar="NAME", help="what the photographs suffer from, such as hazy or noisy (the model judges)",
+    )  # fmt: skip
     add_machine(parser)
     parser.epilog = "Existing files in OUT are replaced; input files never are."
 
@@ -31,12 +34,13 @@ def run(
     seed: int,
     tile: int,
     samples: int,
+    task: str | None,
     device: str,
     threads: int,
 ) -> int:
     from ..preset import chosen
     from ..registry import check_keys
-    from ..restoration import PRESETS, USUAL
+    from ..restoration import PRESETS, USUAL, telling
     from .batch import each
     from .model import open_model
     from .outputs import assign, prepare, target
@@ -46,7 +50,9 @@ def run(
         check_keys([solver], PRESETS, "solver")
     folder, name = target(inputs, out)
     denoiser, space = open_model(model, device, threads)
-    restorer = Restorer(model, denoiser, space, *chosen(denoiser, solver, steps, USUAL)[::-1], seed, samples, tile)
+    telling(denoiser, task)  # refused before any work
+    settings = chosen(denoiser, solver, steps, USUAL)[::-1]
+    restorer = Restorer(model, denoiser, space, *settings, seed, samples, tile, task)
     jobs = assign(inputs, folder, lambda below: restorer.names(below.with_name(name) if name else below))
     prepare(jobs)
     return each(jobs, restorer, f"restored into {folder}", restorer.progress(jobs))

@@ -33,6 +33,7 @@ class Restorer:
     seed: int
     samples: int
     tile: int
+    task: str | None = None
     bar: tqdm = field(default_factory=lambda: tqdm(disable=True))
 
     @property
@@ -73,6 +74,7 @@ class Restorer:
             solver=self.solver,
             seed=self.seed,
             samples=self.samples,
+            task=self.task,
             tile=self.tile,
             overlap=self.overlap,
         )
@@ -101,4 +103,5 @@ class Restorer:
             "seed": self.seed,
             "samples": self.samples,
         }
+        settings |= {"task": self.task} if self.task else {}
         return {"Software": f"undrift {__version__}"} | {key: str(value) for key, value in settings.items()}

@@ -63,6 +63,7 @@ class Crops(Dataset[Batch]):
     tone: float = 0.0
     distractors: Mapping[str, Degrade] = field(default_factory=dict)
     distract: float = 0.0
+    told: float = 0.0
     rank: int = 0
     world: int = 1
 
@@ -76,8 +77,9 @@ class Crops(Dataset[Batch]):
             raise ValueError(f"zoom = {self.zoom}: expected at least 1, how far a photograph may be enlarged")
         if not 0 <= self.tone <= 1:
             raise ValueError(f"tone = {self.tone}: expected a strength from 0 to 1")
-        if not 0 <= self.distract <= 1:
-            raise ValueError(f"distract = {self.distract}: expected a share from 0 to 1")
+        for name in ("distract", "told"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: expected a share from 0 to 1")
         if unknown := sorted(set(self.weights) - set(self.tasks)):
             raise ValueError(f"weights for unknown tasks {unknown}: the tasks are {', '.join(self.tasks)}")
         smallest = min(min(image.shape[:2]) for image in self.images)
@@ -89,9 +91,9 @@ class Crops(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         groups = -(-self.batch // self.crops_per_image)
         names = self._tasks_of(step, groups)
-        pairs = [pair for g in range(groups) for pair in self._group(step, self.rank * groups + g, names[g])]
-        y, x = (torch.stack(half[: self.batch]) for half in zip(*pairs, strict=True))
-        return Batch(x, y, {"image": y})
+        made = [each for g in range(groups) for each in self._group(step, self.rank * groups + g, names[g])]
+        y, x, label = (torch.stack(part[: self.batch]) for part in zip(*made, strict=True))
+        return Batch(x, y, {"image": y, "label": label} if self.told else {"image": y})
 
     def _tasks_of(self, step: int, groups: int) -> list[str]:
         """Systematic sampling: every batch has each task in proportion to its weight, to within one group."""
@@ -103,15 +105,18 @@ class Crops(Dataset[Batch]):
         mine = chosen[self.rank :: self.world]
         return [names[min(int(i), len(names) - 1)] for i in mine]
 
-    def _group(self, step: int, index: int, task: str) -> list[tuple[Tensor, Tensor]]:
-        """``crops_per_image`` pairs (y, x) from one image under one degradation."""
+    def _group(self, step: int, index: int, task: str) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """``crops_per_image`` times (y, x, label) from one image under one degradation."""
         rng = generator(self.seed, step, index)
         x = self._view(self.images[_below(len(self.images), rng)], rng)
         for name, degrade in self.distractors.items() if self.distract else ():
             if name != task and _uniform(rng) < self.distract:
                 x = degrade(x, rng)
         y = self.tasks[task](x, rng)
-        return [self._crop(y, x, rng) for _ in range(self.crops_per_image)]
+        crops = [self._crop(y, x, rng) for _ in range(self.crops_per_image)]
+        told = self.told > 0 and _uniform(rng) < self.told
+        label = torch.tensor(list(self.tasks).index(task) if told else len(self.tasks))
+        return [(*crop, label) for crop in crops]
 
     def _view(self, image: np.ndarray, rng: Generator) -> Tensor:
         """(3, canvas, canvas) at native or (half of the time) another scale, turned, mirrored and toned."""
@@ -140,13 +145,15 @@ def toned(x: Tensor, strength: float, rng: Generator) -> Tensor:
     """Another exposure, contrast, saturation and white balance of a clean photograph (3, H, W) in [0, 1].
 
     Without it a network learns that a grey sky is haze and dark trees lie in shadow: it has seen too few of either
-    unharmed. A third of the photographs stay as they are.
+    unharmed. A third of the photographs stay as they are, a sixth get a strong cast, as under water or by night.
     """
-    if _uniform(rng) < 1 / 3:
+    kind = _uniform(rng)
+    if kind < 1 / 3:
         return x
+    cast = 1.0 if kind > 5 / 6 else 0.15
     between = [2 * _uniform(rng) - 1 for _ in range(7)]  # each in [-1, 1]
     gamma, contrast, level, colour = (strength * value for value in between[:4])
-    gains = torch.tensor([2 ** (0.15 * strength * value) for value in between[4:]]).view(3, 1, 1)
+    gains = torch.tensor([2 ** (cast * strength * value) for value in between[4:]]).view(3, 1, 1)
     x = x**2**gamma * gains
     grey = x.mean(0, keepdim=True)
     x = grey + (x - grey) * (1 + (colour - strength) / 3 + colour / 3)
@@ -170,6 +177,7 @@ def restoration_batches(
     tone: float = 0.0,
     distractors: Mapping[str, Degrade] | None = None,
     distract: float = 0.0,
+    told: float = 0.0,
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
@@ -188,11 +196,13 @@ def restoration_batches(
             photograph, before it is degraded.
         distractors, distract: degradations that a share of the photographs of other tasks bear already, and keep: a
             shadow in a JPEG image is no fault of the image.
+        told: share of photographs whose task the network is told, as ``label``, the place of its name in ``tasks``;
+            of the others it is told ``len(tasks)``, "no class". 0 leaves the label out.
         rank, world: this process makes every ``world``-th batch-sized share of a step.
     """
     crops = Crops(
         load(images), dict(tasks), batch, crop, seed, weights or {}, crops_per_image, canvas, zoom, tone,
-        dict(distractors or {}), distract, rank, world,
+        dict(distractors or {}), distract, told, rank, world,
     )  # fmt: skip
     loader = DataLoader(
         crops,

@@ -131,7 +131,7 @@ def assess(
         x, y = torch.stack([pair.x for pair in group]), torch.stack([pair.y for pair in group])
         seeds = [[_seed(seed, start + i, k) for i in range(len(group))] for k in range(setting.samples)]
         began = time.perf_counter()
-        out = restored(denoiser, space, y, setting, seeds)
+        out = restored(denoiser, space, y, setting, seeds, group[0].task)
         seconds += time.perf_counter() - began
         first = first or (out[0].clone(), group[0])
         for name, found in measures.pairwise(x, out).items():

@@ -2,6 +2,7 @@
 
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..space import Space
 from . import checkpoint
 from .average import Average
 from .distillation import distillation
+from .photographs import Photographs
 from .plan import Schedule, Training
 from .preview import Preview
 from .recipe import call, method
@@ -72,11 +74,14 @@ def build(table: dict[str, Any]) -> Run:
     )
     if training.start_from:
         _begin(model.network, training.start_from)
+    data = source(table)
+    if isinstance(data, Photographs) and data.told:
+        _check_told(data.tasks, model)
     run = Run(
         recipe=table,
         training=training,
         schedule=call(Schedule, "schedule", table),
-        data=source(table),
+        data=data,
         preview=call(Preview, "preview", table),
         model=model,
         space=space,
@@ -111,6 +116,19 @@ def _from_scratch(table: dict[str, Any], seed: int) -> tuple[Method, Denoiser | 
     weighting = registry.build("weighting", table["weighting"], prediction=made["prediction"], process=process)
     denoiser = Denoiser(network, process, made["prediction"], label=made.get("label"), **options)
     return ScoreMatching(denoiser, process, space, density, weighting), denoiser, space
+
+
+def _check_told(tasks: Sequence[str], model: Denoiser | NoisyClassifier) -> None:
+    """ValueError in one line where the numbers of the tasks mean nothing to the network, or other tasks."""
+    classes = registry.describe(model.network).get("classes", 0)
+    if classes != len(tasks):
+        raise ValueError(f"data.told: {len(tasks)} tasks to tell of, so need network.classes = {len(tasks)}, not "
+                         f"{classes}, or data.told = 0")  # fmt: skip
+    if isinstance(model, Denoiser) and model.student and model.tasks != tuple(tasks):
+        raise ValueError(
+            f"data.tasks: the teacher counts {', '.join(model.tasks) or 'none'}: keep these in this order, and give "
+            "those not wanted a weight of 0 in data.weights"
+        )
 
 
 def _begin(network: nn.Module, source: str) -> None:

@@ -127,6 +127,7 @@ def _opened(path: str | Path, kind: str, make: Callable[..., Model]) -> tuple[Mo
         model.network.load_state_dict({name: file.get_tensor(name) for name in shapes})
     if isinstance(model, Denoiser):
         model.student = method_of(card) is not None
+        model.tasks = tuple(card["training"].get("tasks") or ())
     return model.requires_grad_(False).eval(), space
 
 

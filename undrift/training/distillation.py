@@ -91,7 +91,7 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
     student = Denoiser(
         widen(teacher.network, **inputs), process, teacher.prediction, scale=teacher.scale, label=teacher.label
     ).requires_grad_(True)
-    student.student = True
+    student.student, student.tasks = True, teacher.tasks
     critic, contest = None, Contest()
     if "critic" in recipe:
         rival = call(Opponent, "critic", recipe)

@@ -31,7 +31,7 @@ class Photographs:
         weights: relative frequency of tasks, 1 where not given.
         exclude: patterns such as `"*/kodak*"`, matched against the whole path and the file name.
         hold_out_every: every n-th photograph in sorted order is never trained on; 0 holds none out.
-        batch, crop, canvas, zoom, tone, distract, crops_per_image, seed, workers: see `data.restoration_batches`.
+        batch, crop, canvas, zoom, tone, distract, told, crops_per_image, seed, workers: see `data.restoration_batches`.
     """
 
     roots: tuple[str, ...]
@@ -46,6 +46,7 @@ class Photographs:
     zoom: float = 1.0
     tone: float = 0.0
     distract: float = 0.0
+    told: float = 0.0
     crops_per_image: int = 2
     seed: int = 0
     workers: int = 1
@@ -82,11 +83,11 @@ class Photographs:
 
     def sheet(self, preview: Preview, folder: Path) -> Sheet | None:
         """Held-out photographs to look at while it trains."""
-        return preview.sheet(self.split()[1], self.chosen(), folder)
+        return preview.sheet(self.split()[1], self.chosen(), folder, told=self.told > 0)
 
     def facts(self) -> dict[str, Any]:
-        """What the model's card says of its data beyond the recipe: nothing."""
-        return {}
+        """What `undrift restore --task` needs to know: the names of the tasks, in the order of their labels."""
+        return {"tasks": list(self.tasks)} if self.told else {}
 
     def batches(
         self, images: list[np.ndarray], start: int, rank: int = 0, world: int = 1, channels_last: bool = False
@@ -107,6 +108,7 @@ class Photographs:
             tone=self.tone,
             distractors={name: TASKS[name] for name in ("hazy", "shadowed")},
             distract=self.distract,
+            told=self.told,
             rank=rank,
             world=world,
         )
@@ -115,7 +117,7 @@ class Photographs:
 
 def _channels_last(batch: Batch) -> Batch:
     tensors = {id(v): v for v in (batch.x, batch.y, *batch.cond.values()) if v is not None}
-    new = {key: v.contiguous(memory_format=torch.channels_last) for key, v in tensors.items()}
+    new = {k: v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v for k, v in tensors.items()}
     y = None if batch.y is None else new[id(batch.y)]
     return Batch(new[id(batch.x)], y, {name: new[id(v)] for name, v in batch.cond.items()})
 

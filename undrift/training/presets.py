@@ -53,7 +53,7 @@ COMMON: dict[str, Any] = {
 }
 # How photographs are degraded, unless the teacher's own recipe says it: as for the bundled restorer.
 DEGRADED = {"batch": 8, "crop": 96, "canvas": 112, "crops_per_image": 1, "zoom": 2.5, "tone": 0.9, "distract": 0.3}
-KEPT = (*DEGRADED, "tasks", "weights")
+KEPT = (*DEGRADED, "tasks", "weights", "told")
 
 
 def restores(card: Mapping[str, Any]) -> bool:

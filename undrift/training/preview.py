@@ -29,6 +29,7 @@ class Sheet:
         names: of the rows.
         steps: evaluations.
         folder: where `step-<n>.png` goes.
+        told: whether the network is told the number of the row.
     """
 
     x: Tensor
@@ -36,6 +37,7 @@ class Sheet:
     names: tuple[str, ...]
     steps: int
     folder: Path
+    told: bool = False
 
     def __call__(self, denoiser: Denoiser, space: Space, step: int) -> dict[str, float]:
         """Write the picture; PSNR per row and their mean, before and after, in dB."""
@@ -53,6 +55,7 @@ class Sheet:
                 noise=PerSample([i]),
                 y=part,
                 image=part,
+                **({"label": torch.tensor([i], device=device)} if self.told else {}),
             )
             for i, part in enumerate(y.split(1))
         ]
@@ -96,7 +99,9 @@ class Preview:
                 f"[preview] every = {self.every}, steps = {self.steps}, size = {self.size}: need >= 0, 1, 1"
             )
 
-    def sheet(self, photographs: list[Path], tasks: Mapping[str, Degrade], folder: Path) -> Sheet | None:
+    def sheet(
+        self, photographs: list[Path], tasks: Mapping[str, Degrade], folder: Path, told: bool = False
+    ) -> Sheet | None:
         """One held-out photograph per task, spread over the list; None without photographs or a number of steps."""
         if not (self.every and photographs):
             return None
@@ -105,7 +110,7 @@ class Preview:
             x = _square(read(photographs[i * len(photographs) // len(tasks)]).pixels, self.size)
             clean.append(x)
             degraded.append(task(x, generator("preview", name)))
-        return Sheet(torch.stack(clean), torch.stack(degraded), tuple(tasks), self.steps, folder)
+        return Sheet(torch.stack(clean), torch.stack(degraded), tuple(tasks), self.steps, folder, told)
 
 
 def _square(image: Tensor, size: int) -> Tensor:

@@ -188,8 +188,8 @@ class Photographed:
         return means | {f"haarpsi/{name}": score.mean().item() for name, (_, score) in found.items()}
 
     def _restored(self, denoiser: Denoiser, space: Space, setting: Setting) -> Tensor:
-        rows = [restored(denoiser, space, part, setting, [[i]]) for i, part in enumerate(self.sheet.y.split(1))]
-        return torch.cat(rows)
+        rows = zip(self.sheet.y.split(1), self.sheet.names, strict=True)
+        return torch.cat([restored(denoiser, space, y, setting, [[i]], name) for i, (y, name) in enumerate(rows)])
 
 
 def _picture(path: Path, rows: Sequence[tuple[str, Tensor]], values: dict[str, float]) -> None:
