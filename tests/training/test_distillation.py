@@ -25,6 +25,7 @@ from undrift.networks import Classifier, UNet
 from undrift.process import ERSDE5
 from undrift.solvers import Exponential
 from undrift.training import state
+from undrift.training.build import build
 from undrift.training.checkpoint import load, read_card
 from undrift.training.distillation import distillation
 from undrift.training.presets import PRESETS, distilling
@@ -130,6 +131,17 @@ def test_what_cannot_be_is_one_line(world, tmp_path):
         distillation(override(table, ["method.guidance=[1,3]"]))
     with pytest.raises(ValueError, match="samples = 3: need at least 10"):
         Preview(samples=3)
+
+
+def test_a_student_counts_the_tasks_as_its_teacher_does(world, tmp_path):
+    network = UNet((4, 4), (1, 1), classes=2, embedding=8, context=0)
+    teacher = undrift.Denoiser(network, load(world.restorer)[0].process, undrift.prediction.Data())
+    undrift.save(tmp_path / "told", teacher, undrift.Residual(), {"tasks": ["hazy", "noisy"]})
+    table = distilling(str(tmp_path / "told"), "lcm", world.photographs)
+    same = override(table, ["data.told=0.5", 'data.tasks=["hazy", "noisy"]', "data.crop=16", "data.canvas=16"])
+    assert build(same).model.tasks == ("hazy", "noisy")
+    with pytest.raises(ValueError, match="the teacher counts hazy, noisy: keep these in this order"):
+        build(override(same, ['data.tasks=["noisy", "hazy"]']))
 
 
 def recipe(world):
