@@ -108,7 +108,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_whole_run(whole, photographs
     ours, theirs = weights(tmp_path), weights(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     mine, other = (state.latest(f / "state") for f in (tmp_path, whole))
-    assert torch.equal(mine["generator"], other["generator"])
+    assert torch.equal(mine["generators"], other["generators"])
     logged = {line["step"]: line["denoiser/loss"] for line in lines(tmp_path) if "denoiser/loss" in line}
     assert logged[10] == next(line["denoiser/loss"] for line in reversed(lines(whole)) if "denoiser/loss" in line)
 

@@ -79,7 +79,7 @@ def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Se
     for module in run.modules():
         module.to(accelerator.device)
     rng = generator("loss", run.training.seed, rank)
-    _restore(run, folder, rng, rank)
+    _restore(run, folder, rng, accelerator)
     sheet = _sheet(run, folder) if main else None
     images = run.data.load()
     with asked_to_stop() as stop:
@@ -88,8 +88,7 @@ def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Se
             batches = run.data.batches(images, first, rank, accelerator.num_processes, run.training.channels_last)
         finished = _steps(run, folder, accelerator, rng, batches, sheet, stop)
         del batches  # ends the loaders: only then does the system tell what they cost
-        if main:
-            _save(run, folder, rng)
+        _save(run, folder, rng, accelerator)
     return Result(folder / "model", run.step, run.wall(), finished)
 
 
@@ -153,8 +152,8 @@ def _steps(
                     _export(run, folder / "best", {"panel": sheet.verdict()})
             if finished or stopped:
                 return finished
-            if main and record.step % training.save_every == 0:
-                _save(run, folder, rng)
+            if record.step % training.save_every == 0:
+                _save(run, folder, rng, accelerator)
     raise ValueError("the batches ended before the training did")
 
 
@@ -166,14 +165,17 @@ def _summary(window: Sequence[Record]) -> dict[str, float]:
     return {name: round(value, 6) for name, value in (means | pace).items()} | {"skipped": window[-1].skipped}
 
 
-def _save(run: Run, folder: Path, rng: torch.Generator) -> None:
-    """State first, then the model: the model can be made from the state."""
+def _save(run: Run, folder: Path, rng: torch.Generator, accelerator: Accelerator) -> None:
+    """State first, then the model: the model can be made from the state. All processes call, the first one writes."""
+    generators = accelerator.gather(rng.get_state()[None].to(accelerator.device)).cpu()
+    if not accelerator.is_main_process:
+        return
     bundle = {
         "trained": {phase: module.state_dict() for phase, module in run.trained.items()},
         "method": run.method.state_dict(),
         "average": run.average.state_dict(),
         "optimizers": {phase: optimizer.state_dict() for phase, optimizer in run.optimizers.items()},
-        "generator": rng.get_state(),
+        "generators": generators,
         "skipped": run.skipped,
         "seconds": run.wall(),
         "cpu": run.cpu_used(),
@@ -200,7 +202,7 @@ def _export(run: Run, folder: Path, more: Mapping[str, Any] | None = None) -> No
     checkpoint.save(folder, run.average.module, run.space, facts, DTYPES[run.training.weights])
 
 
-def _restore(run: Run, folder: Path, rng: torch.Generator, rank: int) -> None:
+def _restore(run: Run, folder: Path, rng: torch.Generator, accelerator: Accelerator) -> None:
     """Take up the newest state in `folder`, if there is one."""
     saved = state.latest(folder / "state")
     if saved is None:
@@ -220,9 +222,10 @@ def _restore(run: Run, folder: Path, rng: torch.Generator, rank: int) -> None:
     run.method.load_state_dict(saved["method"])
     run.average.load_state_dict(saved["average"])
     run.step, run.skipped, run.seconds, run.cpu = (saved[key] for key in ("step", "skipped", "seconds", "cpu"))
-    if rank == 0:
-        rng.set_state(saved["generator"])
-    else:  # other processes keep no state of their own: fresh numbers, never the old ones again
+    rank, generators = accelerator.process_index, saved["generators"]
+    if len(generators) == accelerator.num_processes:
+        rng.set_state(generators[rank].clone())  # a row as it is crashes torch 2.13
+    else:  # on more or fewer processes it is another run: fresh numbers, never the old ones again
         rng.manual_seed(generator("loss", run.training.seed, rank, run.step).initial_seed())
 
 
