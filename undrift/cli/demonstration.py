@@ -50,12 +50,13 @@ class Outcome:
 @final
 @dataclass(frozen=True)
 class Demonstration:
-    """Scenes and their outcomes: degraded, ours, and the baseline if there is one."""
+    """Scenes and their outcomes: degraded, ours, and the baseline if there is one; whether the model was told."""
 
     scenes: list[Scene]
     outcomes: list[Outcome]
     threads: int
     seed: int
+    told: bool = False
 
     @classmethod
     def of(
@@ -73,7 +74,8 @@ class Demonstration:
                         _add(outcome, denoiser, space, scene, seed)
             finally:
                 hook.remove()
-        return cls(scenes, outcomes, torch.get_num_threads(), seed)
+        told = bool(denoiser.tasks) and not settings[0].blind
+        return cls(scenes, outcomes, torch.get_num_threads(), seed, told)
 
     def table(self) -> report.Table:
         """Task by task, and the mean."""
@@ -104,6 +106,7 @@ class Demonstration:
         """What the table does not say, one line each."""
         haarpsi = ", ".join(f"{o.setting} {o.mean('haarpsi'):.3f}" for o in self.outcomes)
         lines = [f"HaarPSI, mean: {haarpsi}."]
+        lines += ["The model was told what each photograph suffers from; --blind lets it judge by itself."] * self.told
         _, ours, *baseline = self.outcomes
         for other in baseline:
             # Ratios on the same photograph, moments apart, and their median: a busy machine should not decide.
