@@ -2,7 +2,6 @@
 
 import resource
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,8 +74,8 @@ def build(table: dict[str, Any]) -> Run:
     if training.start_from:
         _begin(model.network, training.start_from)
     data = source(table)
-    if isinstance(data, Photographs) and data.told:
-        _check_told(data.tasks, model)
+    if isinstance(data, Photographs) and isinstance(model, Denoiser):
+        model.tasks = _tasks(data, model)
     run = Run(
         recipe=table,
         training=training,
@@ -118,17 +117,21 @@ def _from_scratch(table: dict[str, Any], seed: int) -> tuple[Method, Denoiser | 
     return ScoreMatching(denoiser, process, space, density, weighting), denoiser, space
 
 
-def _check_told(tasks: Sequence[str], model: Denoiser | NoisyClassifier) -> None:
-    """ValueError in one line where the numbers of the tasks mean nothing to the network, or other tasks."""
+def _tasks(data: Photographs, model: Denoiser) -> tuple[str, ...]:
+    """What the model is told of, by number; ValueError where the numbers mean nothing to it, or other tasks."""
+    if not data.told:
+        return ()
+    tasks = data.tasks
     classes = registry.describe(model.network).get("classes", 0)
     if classes != len(tasks):
         raise ValueError(f"data.told: {len(tasks)} tasks to tell of, so need network.classes = {len(tasks)}, not "
                          f"{classes}, or data.told = 0")  # fmt: skip
-    if isinstance(model, Denoiser) and model.student and model.tasks != tuple(tasks):
+    if model.student and model.tasks != tasks:
         raise ValueError(
             f"data.tasks: the teacher counts {', '.join(model.tasks) or 'none'}: keep these in this order, and give "
             "those not wanted a weight of 0 in data.weights"
         )
+    return tasks
 
 
 def _begin(network: nn.Module, source: str) -> None:

@@ -83,7 +83,7 @@ class Photographs:
 
     def sheet(self, preview: Preview, folder: Path) -> Sheet | None:
         """Held-out photographs to look at while it trains."""
-        return preview.sheet(self.split()[1], self.chosen(), folder, told=self.told > 0)
+        return preview.sheet(self.split()[1], self.chosen(), folder)
 
     def facts(self) -> dict[str, Any]:
         """What `undrift restore --task` needs to know: the names of the tasks, in the order of their labels."""

@@ -11,9 +11,8 @@ from torch import Tensor
 from ..data import generator, read, write
 from ..data.batch import Degrade
 from ..denoiser import Denoiser
-from ..noise import PerSample
-from ..restoration import PRESETS
-from ..sample import sample
+from ..evaluation import Setting, restored
+from ..restoration import USUAL
 from ..space import Space
 
 __all__ = ["Preview", "Sheet"]
@@ -29,7 +28,6 @@ class Sheet:
         names: of the rows.
         steps: evaluations.
         folder: where `step-<n>.png` goes.
-        told: whether the network is told the number of the row.
     """
 
     x: Tensor
@@ -37,36 +35,22 @@ class Sheet:
     names: tuple[str, ...]
     steps: int
     folder: Path
-    told: bool = False
 
     def __call__(self, denoiser: Denoiser, space: Space, step: int) -> dict[str, float]:
         """Write the picture; PSNR per row and their mean, before and after, in dB."""
-        device = next(denoiser.parameters()).device
-        y = self.y.to(device)
-        process, preset = denoiser.process, PRESETS["ode-2"]
-        rows = [
-            sample(
-                denoiser,
-                process,
-                space,
-                shape=part.shape,
-                times=preset.grid(process, self.steps),
-                solver=preset.solver,
-                noise=PerSample([i]),
-                y=part,
-                image=part,
-                **({"label": torch.tensor([i], device=device)} if self.told else {}),
-            )
-            for i, part in enumerate(y.split(1))
-        ]
-        restored = torch.cat(rows).cpu()
-        columns = torch.cat([self.y, restored, self.x], dim=3)
+        out = self.restored(denoiser, space, Setting(USUAL[0], self.steps))
+        columns = torch.cat([self.y, out, self.x], dim=3)
         self.folder.mkdir(parents=True, exist_ok=True)
         write(self.folder / f"step-{step:08d}.png", torch.cat(list(columns), dim=1))
-        before, after = _psnr(self.y, self.x), _psnr(restored, self.x)
+        before, after = _psnr(self.y, self.x), _psnr(out, self.x)
         values = {f"preview/{name}": value for name, value in zip(self.names, after.tolist(), strict=True)}
         means = {"preview/degraded": before.mean().item(), "preview/restored": after.mean().item()}
         return {name: round(value, 3) for name, value in (means | values).items()}
+
+    def restored(self, denoiser: Denoiser, space: Space, setting: Setting) -> Tensor:
+        """All rows, (B, 3, H, W), each from noise of its own; a model that knows its task is told it."""
+        rows = zip(self.y.split(1), self.names, strict=True)
+        return torch.cat([restored(denoiser, space, y, setting, [[i]], name) for i, (y, name) in enumerate(rows)])
 
 
 def _psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -99,9 +83,7 @@ class Preview:
                 f"[preview] every = {self.every}, steps = {self.steps}, size = {self.size}: need >= 0, 1, 1"
             )
 
-    def sheet(
-        self, photographs: list[Path], tasks: Mapping[str, Degrade], folder: Path, told: bool = False
-    ) -> Sheet | None:
+    def sheet(self, photographs: list[Path], tasks: Mapping[str, Degrade], folder: Path) -> Sheet | None:
         """One held-out photograph per task, spread over the list; None without photographs or a number of steps."""
         if not (self.every and photographs):
             return None
@@ -110,7 +92,7 @@ class Preview:
             x = _square(read(photographs[i * len(photographs) // len(tasks)]).pixels, self.size)
             clean.append(x)
             degraded.append(task(x, generator("preview", name)))
-        return Sheet(torch.stack(clean), torch.stack(degraded), tuple(tasks), self.steps, folder, told)
+        return Sheet(torch.stack(clean), torch.stack(degraded), tuple(tasks), self.steps, folder)
 
 
 def _square(image: Tensor, size: int) -> Tensor:

@@ -222,10 +222,10 @@ def _restore(run: Run, folder: Path, rng: torch.Generator, accelerator: Accelera
     run.method.load_state_dict(saved["method"])
     run.average.load_state_dict(saved["average"])
     run.step, run.skipped, run.seconds, run.cpu = (saved[key] for key in ("step", "skipped", "seconds", "cpu"))
-    rank, generators = accelerator.process_index, saved["generators"]
+    rank, generators = accelerator.process_index, saved.get("generators", ())
     if len(generators) == accelerator.num_processes:
         rng.set_state(generators[rank].clone())  # a row as it is crashes torch 2.13
-    else:  # on more or fewer processes it is another run: fresh numbers, never the old ones again
+    else:  # on another number of processes it is another run: fresh numbers, never the old ones again
         rng.manual_seed(generator("loss", run.training.seed, rank, run.step).initial_seed())
 
 

@@ -15,7 +15,7 @@ from .. import metrics
 from ..data import Batch, generator
 from ..data.labelled import read_labelled
 from ..denoiser import Denoiser
-from ..evaluation import Setting, restored
+from ..evaluation import Setting
 from ..generation import USUAL, generate
 from ..guidance import ClassifierFree
 from ..metrics import Features
@@ -167,9 +167,11 @@ class Photographed:
         return Batch(self.sheet.x, self.sheet.y, {"image": self.sheet.y})
 
     def __call__(self, student: Denoiser, space: Space, path: Path) -> dict[str, float]:
-        outputs = {str(count): self._restored(student, space, Setting("consistency", count)) for count in self.counts}
+        outputs = {
+            str(count): self.sheet.restored(student, space, Setting("consistency", count)) for count in self.counts
+        }
         if "teacher" not in self._known:
-            self._known["teacher"] = self._restored(self.teacher, space, Setting(*USUAL_RESTORING))
+            self._known["teacher"] = self.sheet.restored(self.teacher, space, Setting(*USUAL_RESTORING))
         outputs["teacher"] = self._known["teacher"]
         x, y = self.sheet.x, self.sheet.y
         found = {name: (metrics.psnr(x, out), metrics.haarpsi(x, out)) for name, out in outputs.items()}
@@ -186,10 +188,6 @@ class Photographed:
         grid(path, strips, heads, across=1)
         means = {f"psnr/{name}": psnr.mean().item() for name, (psnr, _) in found.items()}
         return means | {f"haarpsi/{name}": score.mean().item() for name, (_, score) in found.items()}
-
-    def _restored(self, denoiser: Denoiser, space: Space, setting: Setting) -> Tensor:
-        rows = zip(self.sheet.y.split(1), self.sheet.names, strict=True)
-        return torch.cat([restored(denoiser, space, y, setting, [[i]], name) for i, (y, name) in enumerate(rows)])
 
 
 def _picture(path: Path, rows: Sequence[tuple[str, Tensor]], values: dict[str, float]) -> None:
