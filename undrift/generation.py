@@ -32,10 +32,13 @@ END = 4.0
 """Half log-SNR of the last network input, noise of 1.8 % of the data: finer detail than 8 bits of contrast show."""
 
 
-def in_lambda(process: Process, steps: int, end: float = END) -> Tensor:
-    """Uniform in lambda to `end`, and one step to the data; to the end of the process where that comes first."""
+def in_lambda(process: Process, steps: int, end: float = END, start: float | None = None) -> Tensor:
+    """Uniform in lambda to `end`, and one step to the data; to the end of the process where that comes first.
+
+    With `start`, the first step leads from pure noise straight there.
+    """
     high = float(process.half_log_snr(torch.tensor(process.t_min, dtype=torch.float64)))
-    return times.uniform_lambda(process, steps, end=end if high > end else None)
+    return times.uniform_lambda(process, steps, end=end if high > end else None, start=start)
 
 
 def _halved(process: Process, evaluations: int) -> Tensor:

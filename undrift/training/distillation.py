@@ -23,11 +23,11 @@ from .recipe import call
 __all__ = ["GRIDS", "Distillation", "Opponent", "distillation"]
 
 
-def _uniform_time(process: Process, nodes: int, end: float) -> Tensor:
+def _uniform_time(process: Process, nodes: int, end: float, start: float | None) -> Tensor:
     return times.uniform(process, nodes)
 
 
-GRIDS: dict[str, Callable[[Process, int, float], Tensor]] = {"time": _uniform_time, "lambda": in_lambda}
+GRIDS: dict[str, Callable[[Process, int, float, float | None], Tensor]] = {"time": _uniform_time, "lambda": in_lambda}
 
 
 @final
@@ -38,6 +38,8 @@ class Distillation:
     Arguments:
         teacher: a checkpoint, folder or bundled name; the student has its process, prediction, space and network.
         nodes, spacing, end: the grid: nodes uniform in "lambda", the half log-SNR, up to `end`, or in "time".
+        start: half log-SNR of the second node of a grid in "lambda", where the first step of sampling goes straight
+            there, as in `restoration`; None for a grid that is uniform from pure noise on.
         jump, substeps, segments, decay, guidance, noise: as in `methods.Scott`.
         solver, distance: tables.
     """
@@ -46,6 +48,7 @@ class Distillation:
     nodes: int = 120
     spacing: str = "lambda"
     end: float = 4.0
+    start: float | None = None
     jump: int = 3
     substeps: int = 3
     segments: int = 1
@@ -106,7 +109,7 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
             f"method.guidance = {plan.guidance}: {plan.teacher} knows no classes to be guided to: leave it out"
         )
     method = Scott(
-        student, teacher, process, space, GRIDS[plan.spacing](process, plan.nodes, plan.end),
+        student, teacher, process, space, GRIDS[plan.spacing](process, plan.nodes, plan.end, plan.start),
         registry.build("solver", plan.solver),
         jump=plan.jump, substeps=plan.substeps, segments=plan.segments, decay=plan.decay, guidance=plan.guidance,
         null={"label": classes} if classes else {}, noise=plan.noise, critic=critic, contest=contest,
