@@ -89,13 +89,13 @@ def test_a_restorer_is_distilled_on_photographs(undrift_, model, photograph, tmp
     assert lines[2] == f"restore with it: undrift restore PHOTO -o OUT --model {student}"
     code, lines, _ = undrift_("restore", "photographs/0.png", "-o", "out.png", "--model", student)
     assert code == 0
-    assert "2 evaluations by a student" in lines[0]
+    assert f"2 evaluations by the student {student}" in lines[0]
     pixels = torch.from_numpy(np.asarray(Image.open("photographs/0.png")).copy()).permute(2, 0, 1).float() / 255
     truth = restore(*undrift.load(student), pixels, steps=2, solver="consistency").image
     shown = torch.from_numpy(np.asarray(Image.open("out.png")).copy()).permute(2, 0, 1)
     assert torch.equal(shown, (truth * 255).round().byte())
-    assert "1 evaluation by a student" in undrift_("restore", "photographs/0.png", "-o", "out.png", "--model", student,
-                                                   "--steps", 1)[1][0]  # fmt: skip
+    lines = undrift_("restore", "photographs/0.png", "-o", "out.png", "--model", student, "--steps", 1)[1]
+    assert f"1 evaluation by the student {student}" in lines[0]
     assert read_card(student)["training"]["recipe"]["method"]["end"] == 6.5
 
 

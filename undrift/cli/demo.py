@@ -1,4 +1,4 @@
-"""undrift demo: the ten tasks on the bundled photographs, and the correctly strided posterior sampler beside us."""
+"""undrift demo: the ten tasks on the bundled photographs, the model's student and the posterior sampler beside it."""
 
 import argparse
 from pathlib import Path
@@ -42,18 +42,21 @@ def run(
     threads: int,
 ) -> int:
     from ..evaluation import Setting, scenes
-    from ..preset import chosen
+    from ..preset import STUDENT, chosen
     from ..restoration import USUAL
+    from ..training.checkpoint import student_of
     from .demonstration import Demonstration
     from .folder import writable
     from .model import open_model
 
     denoiser, space = open_model(model, device, threads)
     compared = baseline_steps and not denoiser.student  # a student's steps sample no posterior
-    settings = [Setting(*chosen(denoiser, solver, steps, USUAL), blind=blind)]
-    settings += [Setting("posterior", baseline_steps, blind=blind)] if compared else []
+    contestants = [(denoiser, Setting(*chosen(denoiser, solver, steps, USUAL), blind=blind))]
+    if name := student_of(model):
+        contestants.append((open_model(name, device)[0], Setting(*STUDENT, blind=blind)))
+    contestants += [(denoiser, Setting("posterior", baseline_steps, blind=blind))] if compared else []
     folder = writable(Path(out))
-    demonstration = Demonstration.of(denoiser, space, scenes(size, seed), settings, seed)
+    demonstration = Demonstration.of(space, scenes(size, seed), contestants, seed)
     print(demonstration.text())
     for path in demonstration.write(folder, model):
         print(path)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import final
@@ -28,19 +28,22 @@ class Outcome:
     """One setting on all scenes.
 
     Arguments:
+        denoiser: what restored; None for the photographs as they are.
         images: (3, H, W) each.
         values: measure -> one number per scene.
         seconds: likewise.
     """
 
     setting: Setting
-    images: list[Tensor]
-    values: dict[str, list[float]]
-    seconds: list[float]
+    denoiser: Denoiser | None = None
+    images: list[Tensor] = field(default_factory=list)
+    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in SHOWN})
+    seconds: list[float] = field(default_factory=list)
 
     @property
-    def evaluated(self) -> bool:
-        return self.setting != DEGRADED
+    def taught(self) -> bool:
+        """Whether a student did it."""
+        return self.denoiser is not None and self.denoiser.student
 
     def mean(self, name: str) -> float:
         values = self.seconds if name == "seconds" else self.values[name]
@@ -50,7 +53,7 @@ class Outcome:
 @final
 @dataclass(frozen=True)
 class Demonstration:
-    """Scenes and their outcomes: degraded, ours, and the baseline if there is one; whether the model was told."""
+    """Scenes and their outcomes: degraded, ours, then its student and the baseline, if any; whether we were told."""
 
     scenes: list[Scene]
     outcomes: list[Outcome]
@@ -60,35 +63,40 @@ class Demonstration:
 
     @classmethod
     def of(
-        cls, denoiser: Denoiser, space: Space, scenes: list[Scene], settings: Sequence[Setting], seed: int
+        cls, space: Space, scenes: list[Scene], contestants: Sequence[tuple[Denoiser, Setting]], seed: int
     ) -> "Demonstration":
         """Scene by scene, as `undrift restore` would: on a CPU batches of these sizes are hardly faster."""
-        restored(denoiser, space, scenes[0].y[None], Setting("ode-1", 1), [[seed]])  # the first call is slower
-        total = len(scenes) * sum(setting.evaluations for setting in settings)
+        models = list(dict.fromkeys(denoiser for denoiser, _ in contestants))
+        for denoiser in models:
+            restored(denoiser, space, scenes[0].y[None], Setting("ode-1", 1), [[seed]])  # the first call is slower
+        total = len(scenes) * sum(setting.evaluations for _, setting in contestants)
         with tqdm(total=total, unit="evaluation", disable=None, leave=False, dynamic_ncols=True) as bar:
-            outcomes = [Outcome(setting, [], {name: [] for name in SHOWN}, []) for setting in (DEGRADED, *settings)]
-            hook = denoiser.register_forward_hook(lambda *_: bar.update() and None)
+            outcomes = [Outcome(DEGRADED), *(Outcome(setting, denoiser) for denoiser, setting in contestants)]
+            hooks = [denoiser.register_forward_hook(lambda *_: bar.update() and None) for denoiser in models]
             try:
                 for scene in scenes:
                     for outcome in outcomes:
-                        _add(outcome, denoiser, space, scene, seed)
+                        _add(outcome, space, scene, seed)
             finally:
-                hook.remove()
-        told = bool(denoiser.tasks) and not settings[0].blind
+                for hook in hooks:
+                    hook.remove()
+        told = bool(models[0].tasks) and not contestants[0][1].blind
         return cls(scenes, outcomes, torch.get_num_threads(), seed, told)
 
     def table(self) -> report.Table:
         """Task by task, and the mean."""
         columns, groups = ["task"], []
         for outcome in self.outcomes:
-            heads = ["PSNR", "SSIM"] + (["evals", "seconds"] if outcome.evaluated else [])
+            heads = ["PSNR", "SSIM"] + (["evals", "seconds"] if outcome.denoiser else [])
             columns += heads
             groups.append((self._name(outcome), len(heads)))
         rows = [[scene.task, *self._cells(i)] for i, scene in enumerate(self.scenes)]
         return report.Table(columns, [*rows, ["mean", *self._cells(None)]], groups, totals=1)
 
     def _name(self, outcome: Outcome) -> str:
-        return f"restored by {outcome.setting}" if outcome is self.outcomes[1] else str(outcome.setting)
+        if outcome is self.outcomes[1]:
+            return f"restored by {outcome.setting}"
+        return f"student, {outcome.setting}" if outcome.taught else str(outcome.setting)
 
     def _cells(self, i: int | None) -> list[str]:
         cells = []
@@ -98,7 +106,7 @@ class Demonstration:
                 for name in ("psnr", "ssim", "seconds")
             )
             cells += [f"{psnr:.2f}", f"{ssim:.3f}"]
-            if outcome.evaluated:
+            if outcome.denoiser:
                 cells += [str(outcome.setting.evaluations), f"{seconds:.2f}"]
         return cells
 
@@ -107,14 +115,16 @@ class Demonstration:
         haarpsi = ", ".join(f"{o.setting} {o.mean('haarpsi'):.3f}" for o in self.outcomes)
         lines = [f"HaarPSI, mean: {haarpsi}."]
         lines += ["The model was told what each photograph suffers from; --blind lets it judge by itself."] * self.told
-        _, ours, *baseline = self.outcomes
-        for other in baseline:
+        _, ours, *others = self.outcomes
+        for other in others:
+            fast, slow = (other, ours) if other.taught else (ours, other)
             # Ratios on the same photograph, moments apart, and their median: a busy machine should not decide.
-            ratio = median(slow / max(fast, 1e-9) for fast, slow in zip(ours.seconds, other.seconds, strict=True))
-            gap = ours.mean("psnr") - other.mean("psnr")
+            ratio = median(late / max(soon, 1e-9) for soon, late in zip(fast.seconds, slow.seconds, strict=True))
+            gap = fast.mean("psnr") - slow.mean("psnr")
+            whose = "by its student" if other.taught else "on the same network"
             lines.append(
-                f"{ours.setting} is {ratio:.1f} times faster than {other.setting} on the same network, at {gap:+.2f} "
-                f"dB in PSNR ({median(ours.seconds):.2f} s against {median(other.seconds):.2f} s each; medians)."
+                f"{fast.setting} is {ratio:.1f} times faster than {slow.setting} {whose}, at {gap:+.2f} "
+                f"dB in PSNR ({median(fast.seconds):.2f} s against {median(slow.seconds):.2f} s each; medians)."
             )
         return lines
 
@@ -127,13 +137,13 @@ class Demonstration:
     def write(self, folder: Path, model: str) -> list[Path]:
         """before-after.png and report.html."""
         picture, html = folder / "before-after.png", folder / "report.html"
-        degraded, ours = self.outcomes[:2]
+        shown = [*self.outcomes[:2], *(outcome for outcome in self.outcomes[2:] if outcome.taught)]
         strips = [
-            report.Strip(scene.task, self._gain(i, "to"), [degraded.images[i], ours.images[i], scene.x])
+            report.Strip(scene.task, self._gain(i, "to"), [*(outcome.images[i] for outcome in shown), scene.x])
             for i, scene in enumerate(self.scenes)
         ]
-        restored_by = f"restored, {ours.setting.evaluations} evaluations"
-        report.grid(picture, strips, ["degraded", restored_by, "original"])
+        heads = [f"{'student' if each.taught else 'restored'}, {each.setting.evaluations}" for each in shown[1:]]
+        report.grid(picture, strips, ["degraded", *heads, "original"])
         write_text(html, self.page(model))
         return [picture, html]
 
@@ -148,7 +158,7 @@ class Demonstration:
                 self._gain(i),
                 ("degraded", self.outcomes[0].images[i]),
                 [("restored", self.outcomes[1].images[i])]
-                + [(str(other.setting), other.images[i]) for other in self.outcomes[2:]]
+                + [(self._name(other), other.images[i]) for other in self.outcomes[2:]]
                 + [("original", scene.x)],
             )
             for i, scene in enumerate(self.scenes)
@@ -181,10 +191,11 @@ class Demonstration:
         )
 
 
-def _add(outcome: Outcome, denoiser: Denoiser, space: Space, scene: Scene, seed: int) -> None:
+def _add(outcome: Outcome, space: Space, scene: Scene, seed: int) -> None:
     """Restore one more scene."""
-    began = time.perf_counter()
-    image = restored(denoiser, space, scene.y[None], outcome.setting, [[seed]], scene.task)
+    began, image = time.perf_counter(), scene.y[None]
+    if outcome.denoiser is not None:
+        image = restored(outcome.denoiser, space, image, outcome.setting, [[seed]], scene.task)
     outcome.seconds.append(time.perf_counter() - began)
     outcome.images.append(image[0])
     found = Measures().pairwise(scene.x[None], image)

@@ -4,9 +4,9 @@ import torch
 
 from ..denoiser import Denoiser
 from ..space import Space
-from ..training.checkpoint import load
+from ..training.checkpoint import load, student_of
 
-__all__ = ["open_model"]
+__all__ = ["open_model", "stand_in"]
 
 
 def open_model(name: str, device: str = "auto", threads: int = 0) -> tuple[Denoiser, Space]:
@@ -15,6 +15,12 @@ def open_model(name: str, device: str = "auto", threads: int = 0) -> tuple[Denoi
         torch.set_num_threads(threads)
     denoiser, space = load(name)
     return denoiser.to(_device(device)), space
+
+
+def stand_in(model: str, steps: int | None, solver: str | None, few: int) -> str:
+    """The bundled student of a bundled model for a few evaluations by no solver in particular; else the model."""
+    suits = steps is not None and steps <= few and solver is None
+    return (student_of(model) if suits else None) or model
 
 
 def _device(name: str) -> torch.device:

@@ -42,13 +42,14 @@ def run(
     from ..registry import check_keys
     from ..restoration import PRESETS, USUAL, telling
     from .batch import each
-    from .model import open_model
+    from .model import open_model, stand_in
     from .outputs import assign, prepare, target
     from .restorer import Restorer
 
     if solver is not None:
         check_keys([solver], PRESETS, "solver")
     folder, name = target(inputs, out)
+    model = stand_in(model, steps, solver, few=2)
     denoiser, space = open_model(model, device, threads)
     telling(denoiser, task)  # refused before any work
     settings = chosen(denoiser, solver, steps, USUAL)[::-1]

@@ -85,7 +85,7 @@ class Restorer:
         calls = f"{result.evaluations} evaluation{'s' * (result.evaluations > 1)}" + (
             f" x {self.samples} samples" if self.samples > 1 else ""
         )
-        student = " by a student" if self.denoiser.student else ""
+        student = f" by the student {self.model}" if self.denoiser.student else ""
         return f"{path} -> {files[0]}  {size}, {calls}{student}, {result.seconds:.1f} s"
 
     def _write_spread(self, file: Path, spread: Tensor) -> None:

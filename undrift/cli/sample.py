@@ -58,7 +58,10 @@ def run(
     from ..report import sheet
     from .folder import writable
     from .generator import open_generator
+    from .model import stand_in
 
+    if guidance is None:
+        model = stand_in(model, steps, solver, few=4)
     generator = open_generator(model, device, threads)
     labels = generator.labels(count, label)
     denoise, told = generator.guided(guidance)

@@ -25,7 +25,7 @@ from ..registry import build, check_keys, describe
 from ..space import Space
 from .files import replacing, write_json, write_text
 
-__all__ = ["bundled", "find", "load", "load_classifier", "method_of", "read_card", "save"]
+__all__ = ["bundled", "find", "load", "load_classifier", "method_of", "read_card", "save", "student_of"]
 
 Model = TypeVar("Model", Denoiser, NoisyClassifier)
 
@@ -137,6 +137,14 @@ def method_of(card: Mapping[str, Any]) -> dict[str, Any] | None:
     for key in ("recipe", "method"):
         table = table.get(key) if isinstance(table, dict) else None
     return table if isinstance(table, dict) and table.get("name") == "scott" else None
+
+
+def student_of(model: str | Path) -> str | None:
+    """The bundled student that was distilled from a bundled model; None where there is none."""
+    if Path(model).is_dir():  # somebody's own, whatever its name
+        return None
+    taught = {name: method_of(read_card(name)) for name in bundled()}
+    return next((name for name, method in taught.items() if method and method.get("teacher") == str(model)), None)
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
