@@ -1,7 +1,9 @@
 """`undrift distill`, and what the other commands make of its students."""
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 import undrift
 from undrift.generation import generate
 from undrift.restoration import restore
-from undrift.training.checkpoint import read_card
+from undrift.training.checkpoint import read_card, student_of
 
 TINY = ("data.batch=4", "training.steps=2", "training.log_every=1", "training.weights=float32", "preview.every=0")
 
@@ -141,3 +143,32 @@ def _toml(value):
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + "}"
     return json.dumps(value)
+
+
+def test_a_bundled_student_stands_in_for_few_evaluations(undrift_, model, photograph, tmp_path, monkeypatch):
+    """--steps 1 and 2 without a solver are the student's work, and the demo shows both; 3, or a solver, are not."""
+    photograph(tmp_path / "photographs/0.png", 40, 40)
+    undrift_("distill", model, "--preset", "lcm", "--data", "photographs", *TINY, "data.crop=32", "data.canvas=0",
+             "data.workers=0", 'data.tasks=["noisy"]', "data.hold_out_every=0")  # fmt: skip
+    student, folder = "teacher-student", tmp_path / "models"
+    shutil.copytree("runs/tiny-lcm/model", folder / student)
+    shutil.copytree(model, folder / "teacher")
+    card = json.loads((folder / student / "model.json").read_text())
+    card["training"]["recipe"]["method"]["teacher"] = "teacher"
+    (folder / student / "model.json").write_text(json.dumps(card))
+    monkeypatch.setattr("undrift.training.checkpoint.resources", SimpleNamespace(files=lambda package: tmp_path))
+    assert (student_of("teacher"), student_of(student), student_of("nobody")) == (student, None, None)
+    run = ("restore", "photographs/0.png", "-o", "out.png", "--model", "teacher", "--steps")
+    assert f"1 evaluation by the student {student}" in undrift_(*run, 1)[1][0]
+    assert Image.open("out.png").text["model"] == student
+    assert f"2 evaluations by the student {student}" in undrift_(*run, 2)[1][0]
+    assert "student" not in undrift_(*run, 3)[1][0]
+    assert "student" not in undrift_(*run, 1, "--solver", "ode-1")[1][0]
+    code, lines, _ = undrift_("demo", "--model", "teacher", "--size", 40, "--steps", 3, "--baseline-steps", 3)
+    assert code == 0
+    assert "student, consistency:2" in lines[0]
+    assert len([line for line in lines if "times faster than ode-2:3 by its student" in line]) == 1
+    assert len([line for line in lines if "times faster than posterior:3 on the same network" in line]) == 1
+    assert len(lines[3].split()) == 1 + 2 + 3 * 4
+    (tmp_path / "teacher").mkdir()  # somebody's own folder of that name has no bundled student
+    assert student_of("teacher") is None

@@ -3,7 +3,7 @@
 import resource
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -65,6 +65,14 @@ class Run:
         return self.cpu + cpu_seconds() - self.cpu_began
 
 
+@final
+@dataclass(frozen=True)
+class Matching:
+    """The [method] of score matching, where there is one; see `methods.ScoreMatching`."""
+
+    perceptual: float = 0.0
+
+
 def build(table: dict[str, Any]) -> Run:
     """Every object of the recipe, before anything is read or written."""
     training = call(Training, "training", table)
@@ -114,7 +122,9 @@ def _from_scratch(table: dict[str, Any], seed: int) -> tuple[Method, Denoiser | 
         return Classification(classifier, process, space, density), classifier, space
     weighting = registry.build("weighting", table["weighting"], prediction=made["prediction"], process=process)
     denoiser = Denoiser(network, process, made["prediction"], label=made.get("label"), **options)
-    return ScoreMatching(denoiser, process, space, density, weighting), denoiser, space
+    given = {key: value for key, value in table.get("method", {}).items() if key != "name"}
+    extra = call(Matching, "method", {"method": given})
+    return ScoreMatching(denoiser, process, space, density, weighting, extra.perceptual), denoiser, space
 
 
 def _tasks(data: Photographs, model: Denoiser) -> tuple[str, ...]:

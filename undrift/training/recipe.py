@@ -73,7 +73,7 @@ def method(recipe: Mapping[str, Any]) -> str:
     if not isinstance(table, Mapping) or "name" not in table:
         raise ValueError(f"[method] {table!r}: need a table with a name, one of {', '.join(METHODS)}")
     check_keys([table["name"]], METHODS, "method name")
-    if table["name"] != "scott":
+    if table["name"] == "classification":
         check_keys(table, ["name"], "key of [method]")
     return str(table["name"])
 
