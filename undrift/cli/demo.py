@@ -14,7 +14,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", metavar="N", type=whole(1), help="network evaluations (8; students 2)")
     parser.add_argument("--solver", metavar="NAME", help="see `undrift info` for all (ode-2; students consistency)")
     parser.add_argument("--seed", metavar="N", type=whole(0), default=0, help="of degradations and noise (0)")
-    parser.add_argument("--size", metavar="PX", type=whole(32, 256), default=192, help="side of the photographs (192)")
+    parser.add_argument("--size", metavar="PX", type=whole(32, 256), default=160, help="side of the photographs (160)")
     parser.add_argument(
         "--baseline-steps",
         metavar="N",

@@ -41,7 +41,7 @@ class Scene:
     y: Tensor
 
 
-def scenes(size: int = 192, seed: int = 0) -> list[Scene]:
+def scenes(size: int = 160, seed: int = 0) -> list[Scene]:
     """All ten, in the order of the tasks; the degradations as `data.Degraded` draws them.
 
     Arguments:
