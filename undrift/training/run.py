@@ -10,6 +10,7 @@
 python -m undrift.training.run recipes/universal.toml --out runs/universal training.minutes=100
 """
 
+import atexit
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,6 +77,8 @@ def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Se
         gradient_accumulation_steps=run.training.accumulate,
     )
     rank, main = accelerator.process_index, accelerator.is_main_process
+    if accelerator.num_processes > 1:
+        atexit.register(_leave)
     for module in run.modules():
         module.to(accelerator.device)
     rng = generator("loss", run.training.seed, rank)
@@ -89,7 +92,14 @@ def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Se
         finished = _steps(run, folder, accelerator, rng, batches, sheet, stop)
         del batches  # ends the loaders: only then does the system tell what they cost
         _save(run, folder, rng, accelerator)
+        accelerator.wait_for_everyone()  # nobody leaves while the first process writes
     return Result(folder / "model", run.step, run.wall(), finished)
+
+
+def _leave() -> None:
+    """End the process group while Python still lives: its threads, met by the teardown, can abort a finished run."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _sheet(run: Run, folder: Path) -> Sheet | None:
