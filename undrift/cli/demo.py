@@ -42,7 +42,7 @@ def run(
     threads: int,
 ) -> int:
     from ..evaluation import Setting, scenes
-    from ..preset import STUDENT, chosen
+    from ..preset import chosen
     from ..restoration import USUAL
     from ..training.checkpoint import student_of
     from .demonstration import Demonstration
@@ -50,11 +50,12 @@ def run(
     from .model import open_model
 
     denoiser, space = open_model(model, device, threads)
-    compared = baseline_steps and not denoiser.student  # a student's steps sample no posterior
     contestants = [(denoiser, Setting(*chosen(denoiser, solver, steps, USUAL), blind=blind))]
     if name := student_of(model):
-        contestants.append((open_model(name, device)[0], Setting(*STUDENT, blind=blind)))
-    contestants += [(denoiser, Setting("posterior", baseline_steps, blind=blind))] if compared else []
+        student, _ = open_model(name, device)
+        contestants.append((student, Setting(*chosen(student, None, None, USUAL), blind=blind)))
+    if baseline_steps and not denoiser.student:  # a student's steps sample no posterior
+        contestants.append((denoiser, Setting("posterior", baseline_steps, blind=blind)))
     folder = writable(Path(out))
     demonstration = Demonstration.of(space, scenes(size, seed), contestants, seed)
     print(demonstration.text())

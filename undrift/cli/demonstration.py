@@ -28,22 +28,26 @@ class Outcome:
     """One setting on all scenes.
 
     Arguments:
-        denoiser: what restored; None for the photographs as they are.
+        denoiser: what restored.
         images: (3, H, W) each.
         values: measure -> one number per scene.
         seconds: likewise.
     """
 
     setting: Setting
-    denoiser: Denoiser | None = None
+    denoiser: Denoiser
     images: list[Tensor] = field(default_factory=list)
     values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in SHOWN})
     seconds: list[float] = field(default_factory=list)
 
     @property
+    def evaluated(self) -> bool:
+        return self.setting != DEGRADED
+
+    @property
     def taught(self) -> bool:
         """Whether a student did it."""
-        return self.denoiser is not None and self.denoiser.student
+        return self.evaluated and self.denoiser.student
 
     def mean(self, name: str) -> float:
         values = self.seconds if name == "seconds" else self.values[name]
@@ -71,7 +75,7 @@ class Demonstration:
             restored(denoiser, space, scenes[0].y[None], Setting("ode-1", 1), [[seed]])  # the first call is slower
         total = len(scenes) * sum(setting.evaluations for _, setting in contestants)
         with tqdm(total=total, unit="evaluation", disable=None, leave=False, dynamic_ncols=True) as bar:
-            outcomes = [Outcome(DEGRADED), *(Outcome(setting, denoiser) for denoiser, setting in contestants)]
+            outcomes = [Outcome(setting, denoiser) for denoiser, setting in [(models[0], DEGRADED), *contestants]]
             hooks = [denoiser.register_forward_hook(lambda *_: bar.update() and None) for denoiser in models]
             try:
                 for scene in scenes:
@@ -87,7 +91,7 @@ class Demonstration:
         """Task by task, and the mean."""
         columns, groups = ["task"], []
         for outcome in self.outcomes:
-            heads = ["PSNR", "SSIM"] + (["evals", "seconds"] if outcome.denoiser else [])
+            heads = ["PSNR", "SSIM"] + (["evals", "seconds"] if outcome.evaluated else [])
             columns += heads
             groups.append((self._name(outcome), len(heads)))
         rows = [[scene.task, *self._cells(i)] for i, scene in enumerate(self.scenes)]
@@ -106,7 +110,7 @@ class Demonstration:
                 for name in ("psnr", "ssim", "seconds")
             )
             cells += [f"{psnr:.2f}", f"{ssim:.3f}"]
-            if outcome.denoiser:
+            if outcome.evaluated:
                 cells += [str(outcome.setting.evaluations), f"{seconds:.2f}"]
         return cells
 
@@ -193,9 +197,8 @@ class Demonstration:
 
 def _add(outcome: Outcome, space: Space, scene: Scene, seed: int) -> None:
     """Restore one more scene."""
-    began, image = time.perf_counter(), scene.y[None]
-    if outcome.denoiser is not None:
-        image = restored(outcome.denoiser, space, image, outcome.setting, [[seed]], scene.task)
+    began = time.perf_counter()
+    image = restored(outcome.denoiser, space, scene.y[None], outcome.setting, [[seed]], scene.task)
     outcome.seconds.append(time.perf_counter() - began)
     outcome.images.append(image[0])
     found = Measures().pairwise(scene.x[None], image)

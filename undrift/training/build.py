@@ -19,7 +19,7 @@ from .distillation import distillation
 from .photographs import Photographs
 from .plan import Schedule, Training
 from .preview import Preview
-from .recipe import call, method
+from .recipe import call, method, settings
 from .sources import Source, source
 
 __all__ = ["Run", "build"]
@@ -122,8 +122,7 @@ def _from_scratch(table: dict[str, Any], seed: int) -> tuple[Method, Denoiser | 
         return Classification(classifier, process, space, density), classifier, space
     weighting = registry.build("weighting", table["weighting"], prediction=made["prediction"], process=process)
     denoiser = Denoiser(network, process, made["prediction"], label=made.get("label"), **options)
-    given = {key: value for key, value in table.get("method", {}).items() if key != "name"}
-    extra = call(Matching, "method", {"method": given})
+    extra = call(Matching, "method", {"method": settings(table)})
     return ScoreMatching(denoiser, process, space, density, weighting, extra.perceptual), denoiser, space
 
 

@@ -18,7 +18,7 @@ from ..registry import check_keys
 from ..space import Space
 from . import checkpoint
 from .presets import distillable
-from .recipe import call
+from .recipe import call, settings
 
 __all__ = ["GRIDS", "Distillation", "Opponent", "distillation"]
 
@@ -84,8 +84,7 @@ class Opponent:
 
 def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoiser, Space]:
     """The method, its student (a wider copy of the teacher, trainable) and their space; seed of a critic's weights."""
-    given = {key: value for key, value in recipe["method"].items() if key != "name"}
-    plan = call(Distillation, "method", {"method": given})
+    plan = call(Distillation, "method", {"method": settings(recipe)})
     distillable(plan.teacher)
     teacher, space = checkpoint.load(plan.teacher)
     process = teacher.process

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from ..registry import check_keys, fitted
 
-__all__ = ["METHODS", "REQUIRED", "SECTIONS", "call", "method", "override", "read"]
+__all__ = ["METHODS", "REQUIRED", "SECTIONS", "call", "method", "override", "read", "settings"]
 
 REQUIRED = ("data", "optimizer", "training")
 _SCRATCH = ("process", "network", "space", "density")
@@ -76,6 +76,11 @@ def method(recipe: Mapping[str, Any]) -> str:
     if table["name"] == "classification":
         check_keys(table, ["name"], "key of [method]")
     return str(table["name"])
+
+
+def settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of [method] without its name; empty where there is none."""
+    return {key: value for key, value in recipe.get("method", {}).items() if key != "name"}
 
 
 def _value(text: str) -> Any:
