@@ -217,7 +217,8 @@ class Scott(Method):
         return state, t
 
     def _label(self, count: int, generator: torch.Generator) -> Tensor:
-        return self.grid[torch.randint(len(self.grid) - 1, (count,), generator=generator)]
+        # between nodes too: a coarse grid has few where the details are that a critic is for
+        return self.nodes((len(self.grid) - 1) * torch.rand(count, dtype=torch.float64, generator=generator))
 
     def _judged(self, drawn: _Drawn, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The critic's loss."""
