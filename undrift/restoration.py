@@ -24,7 +24,7 @@ from .sample import sample
 from .solvers import Ancestral, Consistency, EulerMaruyama, Exponential, Heun
 from .space import Space
 
-__all__ = ["END", "PRESETS", "START_STUDENT", "USUAL", "Restored", "restore", "telling"]
+__all__ = ["END", "PRESETS", "USUAL", "Restored", "restore", "telling"]
 
 USUAL = ("ode-2", 8)
 """Solver and evaluations of a model that is no student."""
@@ -45,13 +45,9 @@ def _in_lambda(process: Process, steps: int, start: float = START) -> Tensor:
     return times.uniform_lambda(process, steps, start=start if low < start < high else None, end=end)
 
 
-START_STUDENT = 3.0
-"""Half log-SNR from which a student jumps the second time: noise of 5 % of the range of an image is taken anew."""
-
-
 def _jumping(process: Process, steps: int) -> Tensor:
-    """Pure noise, then the starts of N - 1 equal parts of lambda from START_STUDENT to END, each a jump to the data."""
-    return leaping(_in_lambda(process, steps + 1, START_STUDENT))
+    """Pure noise, then the starts of N - 1 equal parts of lambda from START to END, each a jump to the data."""
+    return leaping(_in_lambda(process, steps + 1))
 
 
 def _halved(process: Process, evaluations: int) -> Tensor:

@@ -23,10 +23,10 @@ class Contest:
         game: the losses of both.
         real: what the critic takes for real: `"data"` clean training states, or `"target"` what the target makes of the
             teacher's steps, which asks for faithfulness to the teacher instead of for its improvement.
-        time: what the critic is told, and sees. `"noised"`: real and generated states are noised to one random time t'
-            between the ends of the grid. `"shared"`: both are clean, and t' is a label only. `"published"`: as the paper prints it, real
-            ones carry the end of the grid and generated ones their t; the time alone then separates the two, and a
-            critic that trains freely stops helping. For comparison only: it warns.
+        time: what the critic is told, and sees. `"noised"`: real and generated states are noised to one random time
+            t' between the ends of the grid. `"shared"`: both are clean, and t' is a label only. `"published"`: as the
+            paper prints it, real ones carry the end of the grid and generated ones their t; the time alone then
+            separates the two, and a critic that trains freely stops helping. For comparison only: it warns.
         r1: gamma of the gradient penalty R1 on real states; 0 for none.
     """
 
