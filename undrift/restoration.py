@@ -37,12 +37,12 @@ perceptual similarity (docs/results.md).
 """
 
 
-def _in_lambda(process: Process, steps: int, start: float = START) -> Tensor:
-    """From pure noise to `start` at once, uniform in lambda to END, and one step to the data."""
+def _in_lambda(process: Process, steps: int) -> Tensor:
+    """From pure noise to START at once, uniform in lambda to END, and one step to the data."""
     ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
     low, high = process.half_log_snr(ends).tolist()
     end = min(END, high) if low < END else None
-    return times.uniform_lambda(process, steps, start=start if low < start < high else None, end=end)
+    return times.uniform_lambda(process, steps, start=START if low < START < high else None, end=end)
 
 
 def _jumping(process: Process, steps: int) -> Tensor:
