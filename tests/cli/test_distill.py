@@ -114,6 +114,7 @@ def test_a_restorer_is_distilled_on_photographs(undrift_, model, photograph, tmp
             "unknown key of [critic] 'weigth': did you mean weight?",
         ),
         (["{generator}", "--samples", "40", "method.spacing=log"], "unknown method.spacing 'log'"),
+        (["{generator}", "--preset", "lcm", "--samples", "40", "method.start=1"], "set method.spacing=lambda"),
     ],
 )
 def test_what_is_wrong_is_one_line(undrift_, generator, model, argv, words):

@@ -60,6 +60,8 @@ class Distillation:
 
     def __post_init__(self) -> None:
         check_keys([self.spacing], GRIDS, "method.spacing")
+        if self.start is not None and self.spacing == "time":
+            raise ValueError(f"method.start = {self.start}: only a grid in lambda has one: set method.spacing=lambda")
 
 
 @final
