@@ -30,7 +30,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="PATH", help="photographs: a folder; for generators also class folders, .npz")
     parser.add_argument("-o", "--out", metavar="DIR", default="undrift-evaluation", help="(undrift-evaluation)")
     parser.add_argument("--model", metavar="NAME", default="universal", help="a bundled model or a folder (universal)")
-    parser.add_argument("--steps", metavar="N", nargs="+", type=whole(1), help="evaluations (5 8; generators 5 10 20)")
+    usual = "5 8; generators 5 10 20; their students 1 2 and 1 2 4"
+    parser.add_argument("--steps", metavar="N", nargs="+", type=whole(1), help=f"evaluations ({usual})")
     parser.add_argument(
         "--solver",
         metavar="NAME",

@@ -13,6 +13,7 @@ from ..denoiser import Denoiser
 from ..evaluation import Reference, Results, fingerprint, generation_stamp, machine, sampler
 from ..likelihood import image_likelihood
 from ..noise import PerSample
+from ..preset import STUDENT
 from ..solvers.adaptive import DormandPrince
 from ..space import Residual, Space
 from ..training.checkpoint import load_classifier, read_card
@@ -63,7 +64,8 @@ def evaluate(
     network = _extractor(extractor, fid, device)
     guide = classifier_free(denoiser.process, classes, guidance)
     guided = {} if guidance == 1 else {"guidance": guidance}
-    specs = [s for name in solver or ["ode-2c"] for s in ([name] if ":" in name else _each(name, steps or [5, 10, 20]))]
+    usual, counts = (STUDENT[0], [1, 2, 4]) if denoiser.student else ("ode-2c", [5, 10, 20])
+    specs = [s for name in solver or [usual] for s in ([name] if ":" in name else _each(name, steps or counts))]
     samplers = [
         sampler(denoiser, space, spec, real.shape, seed=seed, classes=classes, guide=guide, facts=guided)
         for spec in dict.fromkeys(specs)

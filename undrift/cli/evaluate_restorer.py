@@ -6,6 +6,7 @@ from pathlib import Path
 from .. import metrics
 from ..denoiser import Denoiser
 from ..evaluation import Benchmark, Measures, Photographs, Results, fingerprint, machine, stamp
+from ..preset import STUDENT
 from ..space import Space
 from .assessment import Assessment, settings_of
 from .folder import writable
@@ -34,7 +35,8 @@ def assess(
     fid: str | None,
 ) -> int:
     """The exit code; None stands for what suits a restorer."""
-    settings = settings_of(solver or ["ode-2"], steps or [5, 8], baseline, samples or 1)
+    usual = [STUDENT[0]] if denoiser.student else ["ode-2"]
+    settings = settings_of(solver or usual, steps or ([1, 2] if denoiser.student else [5, 8]), baseline, samples or 1)
     size, batch = 192 if size is None else size, batch or 8
     pairs = (
         Benchmark(data, tasks, size=size, limit=limit)
