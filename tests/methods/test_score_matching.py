@@ -100,6 +100,33 @@ def test_the_perceptual_term_is_the_dissimilarity_of_the_estimated_image():
     assert unlike > 0.01
 
 
+def test_the_perceptual_term_is_borne_by_the_named_labels_alone():
+    generator = torch.Generator().manual_seed(5)
+    y, x = torch.rand(2, 3, 3, 24, 24, generator=generator).unbind(0)
+    process, space = MeanReverting(lam=0.5), Residual()
+
+    class Off(nn.Module):
+        def forward(self, z, t, **cond):
+            return space.encode(x, y) + 0.2
+
+    def term(labels, label):
+        losses = []
+        for weight in (0.0, 3.0):
+            method = ScoreMatching(Off(), process, space, UniformLambda(), Plain(), weight, labels)
+            batch = Batch(x, y, {"label": torch.tensor(label)})
+            losses.append(method.loss("denoiser", batch, torch.Generator().manual_seed(3))[0].item())
+        return losses[1] - losses[0]
+
+    unlike = (1 - haarpsi(x, x + 0.2)).tolist()
+    assert term((4,), [4, 0, 10]) == pytest.approx(3 * unlike[0] / 3, abs=1e-5)
+    assert term((4, 0), [4, 0, 10]) == pytest.approx(3 * (unlike[0] + unlike[1]) / 3, abs=1e-5)
+    assert term((4,), [1, 0, 10]) == 0
+    with pytest.raises(ValueError, match=r"perceptual_labels without labels"):
+        ScoreMatching(Off(), process, space, UniformLambda(), Plain(), 1.0, (4,)).loss(
+            "denoiser", Batch(x, y), torch.Generator()
+        )
+
+
 def test_the_perceptual_term_makes_estimates_sharper():
     """Its gradient leads where HaarPSI rises."""
     generator = torch.Generator().manual_seed(4)

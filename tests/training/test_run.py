@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from undrift.training import state
+from undrift.training.build import build
 from undrift.training.checkpoint import load, read_card
 from undrift.training.log import Log
 from undrift.training.run import train
@@ -193,3 +194,15 @@ def test_tasks_that_the_network_cannot_count_are_refused(photographs, tmp_path, 
     with pytest.raises(ValueError, match=f"data.told: 2 tasks to tell of, so need network.classes = 2, not {classes}"):
         train(recipe(photographs), tmp_path, ["data.told=0.5", f"network.classes={classes}"])
     assert not any(tmp_path.iterdir())
+
+
+def test_the_perceptual_term_of_named_tasks_needs_tasks_that_are_told(photographs):
+    table = recipe(photographs, steps=2)
+    table["method"] = {"name": "score_matching", "perceptual": 1.0, "perceptual_tasks": ["low-light"]}
+    with pytest.raises(ValueError, match=r"method.perceptual_tasks = \['low-light'\]: need data.told > 0"):
+        build(table)
+    table["data"]["told"], table["network"]["classes"] = 1.0, 2
+    assert build(table).method.perceptual_labels == (1,)
+    table["method"]["perceptual_tasks"] = ["dark"]
+    with pytest.raises(ValueError, match=r"dark.*low-light"):
+        build(table)

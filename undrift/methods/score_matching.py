@@ -10,6 +10,7 @@ Its minimiser is the mean of all images that fit, which is smooth where they dif
     perceptual * (1 - HaarPSI(x, x_hat)),    x_hat the image of z0_hat,
 
 which pulls estimates from that mean towards an image with the edges of x. No longer exactly a score: for restoring.
+Where the mean is sharp already it only costs: `perceptual_labels` names the classes that bear the term.
 """
 
 from dataclasses import dataclass
@@ -40,8 +41,9 @@ class ScoreMatching(Method):
         density: which times are seen.
         weighting: what an error counts.
         perceptual: weight of the dissimilarity above, >= 0; images in colour, in [0, 1], of 16 pixels a side or more.
+        perceptual_labels: the values of `label` whose images bear it; all images where empty.
 
-    Raises ValueError for a negative weight.
+    Raises ValueError for a negative weight, and where there are labels to look for and a batch has none.
     """
 
     denoiser: nn.Module
@@ -50,6 +52,7 @@ class ScoreMatching(Method):
     density: Density
     weighting: Weighting
     perceptual: float = 0.0
+    perceptual_labels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.perceptual >= 0:
@@ -66,6 +69,18 @@ class ScoreMatching(Method):
         loss = self.weighting(error, t, *self.process.alpha_sigma(t)).mean()
         logs = {"mse": error.detach().mean().item()}
         if self.perceptual:
-            unlike = 1 - haarpsi(batch.x, self.space.decode(estimate, batch.y)).mean().to(loss.dtype)
-            loss, logs = loss + self.perceptual * unlike, logs | {"unlike": unlike.item()}
+            unlike = (1 - haarpsi(batch.x, self.space.decode(estimate, batch.y))) * self._bears(batch)
+            loss = loss + self.perceptual * unlike.mean().to(loss.dtype)
+            logs["unlike"] = unlike.detach().mean().item()
         return loss, logs
+
+    def _bears(self, batch: Batch) -> Tensor:
+        """(B,), 1 where the perceptual term counts."""
+        if not self.perceptual_labels:
+            return torch.ones(len(batch.x), device=batch.x.device)
+        if "label" not in batch.cond:
+            raise ValueError(
+                "perceptual_labels without labels in the batch: tell the network (data.told), or leave them out"
+            )
+        label = batch.cond["label"]
+        return torch.isin(label, torch.tensor(self.perceptual_labels, device=label.device)).float()

@@ -12,6 +12,7 @@ from .. import registry
 from ..classify import NoisyClassifier
 from ..denoiser import Denoiser
 from ..methods import Classification, Method, ScoreMatching
+from ..registry import check_keys
 from ..space import Space
 from . import checkpoint
 from .average import Average
@@ -68,20 +69,34 @@ class Run:
 @final
 @dataclass(frozen=True)
 class Matching:
-    """The [method] of score matching, where there is one; see `methods.ScoreMatching`."""
+    """The [method] of score matching, where there is one; see `methods.ScoreMatching`.
+
+    perceptual_tasks: names of [data] whose told images bear the perceptual term; all where empty.
+    """
 
     perceptual: float = 0.0
+    perceptual_tasks: tuple[str, ...] = ()
+
+    def labels(self, data: Source) -> tuple[int, ...]:
+        """The tasks by number; ValueError for unknown ones and where the network is told of none."""
+        if not self.perceptual_tasks:
+            return ()
+        if not (isinstance(data, Photographs) and data.told):
+            raise ValueError(
+                f"method.perceptual_tasks = {list(self.perceptual_tasks)}: need data.told > 0 to know them"
+            )
+        check_keys(self.perceptual_tasks, data.tasks, "task")
+        return tuple(data.tasks.index(name) for name in self.perceptual_tasks)
 
 
 def build(table: dict[str, Any]) -> Run:
     """Every object of the recipe, before anything is read or written."""
-    training = call(Training, "training", table)
+    training, data = call(Training, "training", table), source(table)
     objective, model, space = (
-        distillation(table, training.seed) if method(table) == "scott" else _from_scratch(table, training.seed)
+        distillation(table, training.seed) if method(table) == "scott" else _from_scratch(table, training.seed, data)
     )
     if training.start_from:
         _begin(model.network, training.start_from)
-    data = source(table)
     if isinstance(data, Photographs) and isinstance(model, Denoiser):
         model.tasks = _tasks(data, model)
     run = Run(
@@ -105,7 +120,7 @@ def build(table: dict[str, Any]) -> Run:
     return run
 
 
-def _from_scratch(table: dict[str, Any], seed: int) -> tuple[Method, Denoiser | NoisyClassifier, Space]:
+def _from_scratch(table: dict[str, Any], seed: int, data: Source) -> tuple[Method, Denoiser | NoisyClassifier, Space]:
     """A network of its own, with an objective."""
     kinds = ("process", "prediction", "space", "density", "label")
     made = {kind: registry.build(kind, table[kind]) for kind in kinds if kind in table}
@@ -123,7 +138,8 @@ def _from_scratch(table: dict[str, Any], seed: int) -> tuple[Method, Denoiser | 
     weighting = registry.build("weighting", table["weighting"], prediction=made["prediction"], process=process)
     denoiser = Denoiser(network, process, made["prediction"], label=made.get("label"), **options)
     extra = call(Matching, "method", {"method": settings(table)})
-    return ScoreMatching(denoiser, process, space, density, weighting, extra.perceptual), denoiser, space
+    labels = extra.labels(data)
+    return ScoreMatching(denoiser, process, space, density, weighting, extra.perceptual, labels), denoiser, space
 
 
 def _tasks(data: Photographs, model: Denoiser) -> tuple[str, ...]:
