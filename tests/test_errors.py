@@ -32,7 +32,7 @@ from undrift.solvers import (
     Langevin,
     Twisted,
 )
-from undrift.space import Residual
+from undrift.space import Latent, Residual
 from undrift.tensor import expand
 
 ROOT = Path(__file__).parents[1] / "undrift"
@@ -134,6 +134,10 @@ CASES = {  # what goes wrong: (the call, words of its message)
     "churn": (lambda: Heun(churn=-0.1), "churn = -0.1"),
     "grid": (lambda: next(trajectory(MIX, VP(), ONE, f64([0.5]), Exponential(), Replay([]))), "(1,)"),
     "running out": (lambda: run(MIX, VP(), ONE, f64([0.5, 0.2]), EulerMaruyama(), Replay([])), "Replay of 0 draws"),
+    "latent scale": (lambda: Latent(None, 0.0), "scale = 0.0"),
+    "discrete steps": (lambda: grids.discrete(Table((-1.0, -2.0)), 3), "3 steps"),
+    "discrete spacing": (lambda: grids.discrete(Table((-1.0, -2.0)), 1, "middle"), "'middle'"),
+    "discrete offset": (lambda: grids.discrete(Table((-1.0, -2.0)), 1, offset=2), "offset = 2"),
     "residual": (lambda: Residual().encode(ONE), "give y"),
 }
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from undrift.space import Pixels, Residual
+from undrift.space import Latent, Pixels, Residual
 
 
 @pytest.mark.parametrize("space", [Pixels(), Pixels(centred=False), Residual()])
@@ -23,3 +23,22 @@ def test_a_residual_needs_its_observation():
     for call in (Residual().encode, Residual().decode):
         with pytest.raises(ValueError, match="needs the observation: give y"):
             call(torch.zeros(1, 3, 2, 2))
+
+
+class Half:
+    """A codec that loses nothing."""
+
+    def encode(self, x):
+        return x / 2 + 3
+
+    def decode(self, code):
+        return 2 * (code - 3)
+
+
+def test_latent_states_are_codes_moved_and_scaled():
+    x = torch.rand(2, 3, 4, 4, dtype=torch.float64)
+    space = Latent(Half(), scale=4.0, shift=3.0)
+    torch.testing.assert_close(space.encode(x), 2 * (2 * x - 1))
+    torch.testing.assert_close(space.decode(space.encode(x)), x)
+    with pytest.raises(ValueError, match=r"Latent scale = 0\.0: need a positive"):
+        Latent(Half(), 0.0)

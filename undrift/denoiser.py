@@ -88,9 +88,11 @@ def told(
     """What a network is given of z_t: c_in z (B, ...) and the label (B,), in its own dtype.
 
     c_in = (alpha^2 scale^2 + sigma^2)^(-1/2) gives unit variance for data of deviation `scale`; None is c_in = 1.
+    A network may name the dtype of its label, `label_dtype`: half precision would round an index of a schedule.
     """
     dtype = next((p.dtype for p in network.parameters()), z.dtype)
-    c = label(process, t).expand(z.shape[0]).to(device=z.device, dtype=dtype)
+    kind = getattr(network, "label_dtype", dtype)
+    c = label(process, t).expand(z.shape[0]).to(device=z.device, dtype=kind)
     c_in = torch.ones_like(alpha) if scale is None else ((alpha * scale) ** 2 + sigma**2) ** -0.5
     return (expand(c_in, z) * z).to(dtype), c
 

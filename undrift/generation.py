@@ -8,7 +8,7 @@
 `Solver` will do with `sample`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -90,6 +90,7 @@ def generate(
     batch: int = 100,
     device: torch.device | str = "cpu",
     noise_channels: int | None = None,
+    each: Mapping[str, Tensor] | None = None,
     **cond: Any,
 ) -> Iterator[Tensor]:
     """Images (b, C, H, W) in [0, 1], in batches of at most `batch`, one image per seed.
@@ -104,6 +105,7 @@ def generate(
         device: where the model is.
         temperature: what the first noise is multiplied by; below 1 is nearer to the typical, and less various.
         noise_channels: of the noise that a student wants at each evaluation; None for what `denoise` says of itself.
+        each: further conditions of one row per seed (N, ...), as the `text` of prompts.
         cond: what else the network is told, the same for all, as `guidance=torch.tensor(3.0)`.
 
     Raises ValueError for values outside these ranges.
@@ -114,6 +116,10 @@ def generate(
         raise ValueError(f"solver {solver!r}: choose one of {', '.join(PRESETS)}")
     if label is not None and (label := torch.as_tensor(label)).shape != (len(seeds),):
         raise ValueError(f"{label.numel()} labels of shape {tuple(label.shape)} for {len(seeds)} seeds: give one each")
+    told = dict(each or {}) | ({} if label is None else {"label": label})
+    for name, rows in told.items():
+        if len(rows) != len(seeds):
+            raise ValueError(f"condition {name!r} of {len(rows)} rows for {len(seeds)} seeds: give one row each")
     check(denoise, (len(seeds), *shape), {"label": label})
     if batch < 1:
         raise ValueError(f"batch = {batch}: need at least 1 image")
@@ -127,7 +133,7 @@ def generate(
         noise = PerSample(seeds[first : first + batch])
         like = torch.zeros(len(noise.seeds), *shape, device=device)
         start = temperature * float(process.alpha_sigma(grid[0])[1]) * noise(like, grid[0], grid[0])
-        given = {} if label is None else {"label": label[first : first + batch].to(device)}
+        given = {name: rows[first : first + batch].to(device) for name, rows in told.items()}
         yield sample(
             randomised(denoise, noise, channels), process, space, shape=start.shape, times=grid, solver=preset.solver,
             noise=noise, start=start, **given, **cond,

@@ -6,13 +6,14 @@ denoiser's own estimate, with no branch in anybody's code. Where a path never re
 
 import operator
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .process import Process
 
-__all__ = ["karras", "trailing", "uniform", "uniform_lambda"]
+__all__ = ["discrete", "karras", "trailing", "uniform", "uniform_lambda"]
 
 
 def uniform(process: Process, steps: int) -> Tensor:
@@ -55,6 +56,50 @@ def trailing(process: Process, steps: int) -> Tensor:
         )
     index = torch.arange(steps, dtype=torch.float64)
     return _ending_clean((count - index * count / steps).round() + first - 1, process)
+
+
+def discrete(
+    process: Process,
+    steps: int,
+    spacing: Literal["leading", "trailing", "linspace"] = "leading",
+    *,
+    offset: int = 0,
+    spare: bool = False,
+    clean: bool = True,
+) -> Tensor:
+    """Indices of a discrete schedule of T entries, as the schedulers of diffusers visit them, and the data.
+
+    Arguments:
+        spacing: `"leading"`, k (T // N) + offset; `"trailing"`, the ends of N equal parts; `"linspace"`, both ends.
+        offset: of leading indices; 1 for Stable Diffusion.
+        spare: leading and linspace as the DPM-Solvers of diffusers space them: N + 1 indices without the last.
+        clean: False ends the grid at the first index instead of the data (diffusers: `set_alpha_to_one` = False or
+            `final_sigmas_type` = "sigma_min"); one evaluation fewer where that index was visited.
+
+    Raises ValueError for more steps than indices, and for indices outside the schedule.
+    """
+    first, last = float(process.t_min), float(process.t_max)
+    count, wanted = round(last - first) + 1, _positive(steps) + (spare and spacing != "trailing")
+    if not (first.is_integer() and last.is_integer() and wanted <= count):
+        raise ValueError(f"discrete grid of {steps} steps on times [{first}, {last}]: needs a discrete schedule of at "
+                         "least as many indices; use times.uniform")  # fmt: skip
+    k = torch.arange(wanted, dtype=torch.float64).flip(0)
+    if spacing == "leading":
+        index = k * (count // wanted) + offset
+    elif spacing == "linspace":
+        index = (k * ((count - 1) / max(wanted - 1, 1))).round()
+    elif spacing == "trailing":
+        stride = (count - count / wanted) - count  # in this order: rounding decides between neighbours
+        index = (count + k.flip(0) * stride).round() - 1
+    else:
+        raise ValueError(f"spacing {spacing!r}: choose 'leading', 'trailing' or 'linspace'")
+    times = first + index[: _positive(steps)]
+    if not bool((first <= times).all() and (times <= last).all()):
+        raise ValueError(f"offset = {offset}: indices {times[-1]:g} to {times[0]:g} leave the schedule, {first:g} to "
+                         f"{last:g}; give a smaller one")  # fmt: skip
+    if clean:
+        return _ending_clean(times, process)
+    return times if times[-1] == first else torch.cat([times, torch.tensor([first], dtype=torch.float64)])
 
 
 def _positive(steps: int) -> int:

@@ -56,7 +56,8 @@ class Exponential(Solver):
         extrapolate: `"data"` (DPM-Solver++, MR Sampler -d) or `"noise"` (DPM-Solver, MR Sampler -n; unstable for few
             stochastic steps, whose noise it first amplifies).
         corrector: use the evaluation of the next step to correct the state it starts from, at no extra call.
-        weights: `"exact"`, or `"published"` for the literature's third-order term (see `lagrange_weights`).
+        weights: `"exact"`; `"published"` for the literature's third-order term, `"midpoint"` for that and the usual
+            second-order term of DPM-Solver++(2M), diffusers' default (see `lagrange_weights`).
 
     order 1, tau 0 is DDIM; order 1, tau 1 is ancestral sampling and IR-SDE's posterior sampling at any stride.
     Steps from or to infinite lambda (alpha_t = 0, sigma_s = 0) have order 1 and the exact limit.
@@ -66,7 +67,7 @@ class Exponential(Solver):
     tau: Stochasticity = 0.0
     extrapolate: Literal["data", "noise"] = "data"
     corrector: bool = False
-    weights: Literal["exact", "published"] = "exact"
+    weights: Literal["exact", "published", "midpoint"] = "exact"
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
@@ -75,8 +76,8 @@ class Exponential(Solver):
             raise ValueError(f"Exponential tau = {self.tau}: need a number >= 0 (0 is the ODE, 1 the SDE)")
         if self.extrapolate not in ("data", "noise"):
             raise ValueError(f"Exponential extrapolate = {self.extrapolate!r}: choose 'data' or 'noise'")
-        if self.weights not in ("exact", "published"):
-            raise ValueError(f"Exponential weights = {self.weights!r}: choose 'exact' or 'published'")
+        if self.weights not in ("exact", "published", "midpoint"):
+            raise ValueError(f"Exponential weights = {self.weights!r}: choose 'exact', 'published' or 'midpoint'")
 
     def table(self, process: Process, times: Tensor) -> Coefficients:
         """The coefficients of the whole grid, `times` (N + 1,), in one vectorised float64 computation."""
@@ -177,8 +178,9 @@ class _Step:
         if nodes.shape[-1] == 1:  # order 1, also where h is infinite and u has no meaning
             return (self.gain * -torch.expm1(-self.r))[..., None]
         u = (nodes - self.lam_t[..., None]) / self.h[..., None]
-        published = self.solver.weights == "published" and not exact
-        return self.gain[..., None] * lagrange_weights(u, self.r, published)
+        published = self.solver.weights != "exact" and not exact
+        midpoint = self.solver.weights == "midpoint" and not exact
+        return self.gain[..., None] * lagrange_weights(u, self.r, published, midpoint)
 
 
 class _Row(NamedTuple):

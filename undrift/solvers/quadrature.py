@@ -28,16 +28,19 @@ def moments(r: Tensor, count: int) -> Tensor:
     return torch.where(near[..., None], torch.stack(series, -1), torch.stack(exact, -1))
 
 
-def lagrange_weights(nodes: Tensor, r: Tensor, published: bool = False) -> Tensor:
+def lagrange_weights(nodes: Tensor, r: Tensor, published: bool = False, midpoint: bool = False) -> Tensor:
     """w with int r e^{-r(1-u)} p(u) du = sum_j w_j p(u_j), for distinct nodes u (*, n) and r (*); -> (*, n).
 
     `published` halves the second-difference term of n = 3, as DPM-Solver(++), diffusers, k-diffusion and the official
-    MR Sampler have it: their third order converges with order 2.
+    MR Sampler have it: their third order converges with order 2. `midpoint` replaces M_1 by M_0 / 2 for n = 2, as the
+    usual DPM-Solver++(2M) has it: order 2 with another constant.
     """
     count = nodes.shape[-1]
     powers = torch.stack([nodes**k for k in range(count)], -2)
     m = moments(r, count)
     if published and count == 3:
         m = m * torch.tensor([1.0, 1.0, 0.5], dtype=m.dtype)
+    if midpoint and count == 2:
+        m = torch.stack([m[..., 0], m[..., 0] / 2], -1)
     weights: Tensor = torch.linalg.solve(powers, m[..., None])[..., 0]
     return weights
