@@ -19,6 +19,8 @@ from typing import Protocol, final
 import torch
 from torch import Tensor
 
+from .draws import keyed, normal
+
 __all__ = ["Brownian", "Gaussian", "Noise", "PerSample", "Replay"]
 
 
@@ -38,8 +40,7 @@ class Gaussian:
             self.generator.seed()
 
     def __call__(self, like: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        device = self.generator.device
-        return torch.randn(like.shape, generator=self.generator, dtype=like.dtype, device=device).to(like.device)
+        return normal(tuple(like.shape), self.generator, like.dtype).to(like.device)
 
 
 @final
@@ -123,7 +124,7 @@ class Brownian:
     def _nodes(self, node: int, like: Tensor) -> Tensor:
         """The standard normals of one node, (B, ...), float64."""
         return torch.stack(
-            [torch.randn(like.shape[1:], generator=_keyed(seed, node), dtype=torch.float64) for seed in self.seeds]
+            [torch.randn(like.shape[1:], generator=keyed(seed, node), dtype=torch.float64) for seed in self.seeds]
         )
 
 
@@ -148,13 +149,6 @@ class Replay:
 
 def _seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def _keyed(seed: int, node: int) -> torch.Generator:
-    # A 64-bit mix of (seed, node), after SplitMix64: neighbouring keys give unrelated generators.
-    key = (seed * 0x9E3779B97F4A7C15 + node * 0xD1B54A32D192ED03) & (2**64 - 1)
-    key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-    return _seeded((key ^ (key >> 31)) >> 1)
 
 
 def _one_each(seeds: tuple[int, ...], like: Tensor) -> None:

@@ -86,7 +86,7 @@ def test_ranks_share_one_step_evenly():
 
 
 def take_rank(tasks, rank):
-    return next(restoration_batches(IMAGES, tasks, 1, 16, 0, workers=0, crops_per_image=1, rank=rank, world=4))
+    return next(restoration_batches(IMAGES, tasks, 4, 16, 0, workers=0, crops_per_image=1, rank=rank, world=4))
 
 
 def test_every_orientation_and_scale_occurs():

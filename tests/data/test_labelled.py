@@ -34,9 +34,12 @@ def test_a_stream_can_be_taken_up_anywhere_and_shared(numbered):
         torch.equal(a.x, b.x) and torch.equal(a.cond["label"], b.cond["label"])
         for a, b in zip(whole[3:], later, strict=True)
     )
-    halves = [taken(numbered, 3, rank=rank, world=2, drop=0.0) for rank in (0, 1)]
-    both = torch.cat([batch.x[:, 0, 0, 0] for pair in zip(*halves, strict=True) for batch in pair])
-    assert torch.equal(both, torch.cat([batch.x[:, 0, 0, 0] for batch in taken(numbered, 6)]))
+    halves = [taken(numbered, 3, rank=rank, world=2) for rank in (0, 1)]
+    for one, *parts in zip(whole, *halves, strict=False):
+        assert torch.equal(one.x, torch.cat([part.x for part in parts]))
+        assert torch.equal(one.cond["label"], torch.cat([part.cond["label"] for part in parts]))
+    with pytest.raises(ValueError, match=r"data.batch = 4 on 3 processes: need a multiple of 3"):
+        taken(numbered, 1, world=3)
 
 
 def test_labels_are_hidden_at_the_given_rate(numbered):

@@ -179,7 +179,7 @@ def test_a_step_without_finite_gradient_changes_nothing():
 
 
 def test_a_diverged_run_stops_with_one_line():
-    with pytest.raises(FloatingPointError, match=r"^step 4: no finite gradient for 4 steps: .*$"):
+    with pytest.raises(FloatingPointError, match=r"^step 4: no finite loss and gradient for 4 steps: .*$"):
         run(module(), 9, stream=(Batch(b.x * math.nan, b.y) for b in batches()), patience=4)
 
 

@@ -13,7 +13,7 @@ def expected(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    if _out_of_memory(error):
+    if _out_of_memory(error) and not str(error).startswith("out of memory"):
         return "out of memory: give a smaller --tile or --batch, or smaller images"
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
         return f"{os.fspath(error.filename)}: {error.strerror}"

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["Batch", "Degrade"]
+__all__ = ["Batch", "Degrade", "rows"]
 
 Degrade: TypeAlias = Callable[[Tensor, Generator], Tensor]  # x (3, H, W) in [0, 1] -> y, same shape
 
@@ -37,3 +37,11 @@ class Batch:
         y = None if self.y is None else self.y.pin_memory()
         cond = {name: y if v is self.y and y is not None else v.pin_memory() for name, v in self.cond.items()}
         return Batch(self.x.pin_memory(), y, cond)
+
+
+def rows(batch: int, rank: int, world: int) -> range:
+    """The rows of a batch that are process `rank`'s of `world`; ValueError unless all have as many."""
+    share, left = divmod(batch, world)
+    if left or not share:
+        raise ValueError(f"data.batch = {batch} on {world} processes: need a multiple of {world}")
+    return range(rank * share, (rank + 1) * share)

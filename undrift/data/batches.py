@@ -4,7 +4,7 @@
 
 The canvas is larger than the crop, so that blur, rain and shadows meet no artificial border, and several
 crops share one degradation, which is most of the cost. Batch k depends neither on the worker that makes it
-nor on the batches before it: ``start=k`` resumes exactly.
+nor on the batches before it: ``start=k`` resumes exactly. Nor do its rows depend on how many processes share it.
 """
 
 import os
@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .batch import Batch, Degrade
+from .batch import Batch, Degrade, rows
 from .image import find_images, read
 from .seeds import generator
 
@@ -89,21 +89,22 @@ class Crops(Dataset[Batch]):
             )
 
     def __getitem__(self, step: int) -> Batch:
-        groups = -(-self.batch // self.crops_per_image)
-        names = self._tasks_of(step, groups)
-        made = [each for g in range(groups) for each in self._group(step, self.rank * groups + g, names[g])]
-        y, x, label = (torch.stack(part[: self.batch]) for part in zip(*made, strict=True))
+        mine = rows(self.batch, self.rank, self.world)
+        names = self._tasks_of(step, -(-self.batch // self.crops_per_image))
+        groups = range(mine.start // self.crops_per_image, -(-mine.stop // self.crops_per_image))
+        made = [each for g in groups for each in self._group(step, g, names[g])]
+        before = mine.start - groups.start * self.crops_per_image  # of another process, from the same photograph
+        y, x, label = (torch.stack(part[before : before + len(mine)]) for part in zip(*made, strict=True))
         return Batch(x, y, {"image": y, "label": label} if self.told else {"image": y})
 
     def _tasks_of(self, step: int, groups: int) -> list[str]:
         """Systematic sampling: every batch has each task in proportion to its weight, to within one group."""
         weights = torch.tensor([self.weights.get(name, 1.0) for name in self.tasks], dtype=torch.float64)
-        shift, total = _uniform(generator(self.seed, step)), self.world * groups
-        points = (torch.arange(total, dtype=torch.float64) + shift) / total
+        shift = _uniform(generator(self.seed, step))
+        points = (torch.arange(groups, dtype=torch.float64) + shift) / groups
         chosen = torch.searchsorted(weights.cumsum(0) / weights.sum(), points, right=True)
         names = list(self.tasks)
-        mine = chosen[self.rank :: self.world]
-        return [names[min(int(i), len(names) - 1)] for i in mine]
+        return [names[min(int(i), len(names) - 1)] for i in chosen]
 
     def _group(self, step: int, index: int, task: str) -> list[tuple[Tensor, Tensor, Tensor]]:
         """``crops_per_image`` times (y, x, label) from one image under one degradation."""
@@ -186,7 +187,7 @@ def restoration_batches(
     Arguments:
         images: arrays (H, W, 3) uint8, or files and folders to decode once.
         tasks: name -> degradation ``(x (3, H, W) in [0, 1], generator) -> y``.
-        batch, crop: B and the side of the squares.
+        batch, crop: B, over all processes, and the side of the squares.
         seed: names the whole stream.
         weights: relative frequency of tasks, 1 where not given.
         crops_per_image: crops that share one degraded canvas.
@@ -198,7 +199,8 @@ def restoration_batches(
             shadow in a JPEG image is no fault of the image.
         told: share of photographs whose task the network is told, as ``label``, the place of its name in ``tasks``;
             of the others it is told ``len(tasks)``, "no class". 0 leaves the label out.
-        rank, world: this process makes every ``world``-th batch-sized share of a step.
+        rank, world: this process makes part ``rank`` of ``world`` equal ones of every batch: the rows that it would
+            have in the batch of a single process.
     """
     crops = Crops(
         load(images), dict(tasks), batch, crop, seed, weights or {}, crops_per_image, canvas, zoom, tone,

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .batch import Batch
+from .batch import Batch, rows
 from .image import find_images, read
 from .seeds import generator
 
@@ -128,19 +128,19 @@ def labelled_batches(
         flip: mirror every other image, at random.
         drop: share of labels replaced by K, "no class", for classifier-free guidance.
         classes: False leaves the label out.
-        rank, world: this process makes every ``world``-th share of a step.
+        rank, world: this process makes part ``rank`` of ``world`` equal ones of every batch.
     """
     if batch < 1 or not 0 <= drop <= 1:
         raise ValueError(f"batch = {batch}, drop = {drop}: need at least 1, and a share in [0, 1]")
-    none = len(data.names)
+    none, mine = len(data.names), rows(batch, rank, world)
     for step in count(start):
-        index = _indices(len(data), (step * world + rank) * batch, batch, seed)
-        rng = generator(seed, "labelled", step, rank)
+        index = _indices(len(data), step * batch + mine.start, len(mine), seed)
+        rng = generator(seed, "labelled", step, 0)
         x, label = data.images[index].float() / 255, data.labels[index]
         if flip:
-            mirrored = torch.rand(batch, generator=rng) < 0.5
+            mirrored = torch.rand(batch, generator=rng)[mine.start : mine.stop] < 0.5
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
-        label = torch.where(torch.rand(batch, generator=rng) < drop, none, label)
+        label = torch.where(torch.rand(batch, generator=rng)[mine.start : mine.stop] < drop, none, label)
         yield Batch(x, None, {"label": label} if classes else {})
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
+from ..draws import normal
 from ..process import Process
 from ..space import Space
 from .density import Density
@@ -46,5 +47,5 @@ def noised(
     """z_0 (B, ...), times t (B,) from the density, and z_t = alpha_t z_0 + sigma_t eps; randomness from `generator`."""
     z0 = space.encode(batch.x, batch.y)
     t = density(process, len(z0), generator)
-    eps = torch.randn(z0.shape, generator=generator, dtype=z0.dtype, device=generator.device).to(z0.device)
+    eps = normal(tuple(z0.shape), generator, z0.dtype).to(z0.device)
     return z0, t, process.marginal(z0, t, eps)

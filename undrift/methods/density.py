@@ -13,6 +13,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from ..draws import stratified
 from ..process import Process
 
 __all__ = ["Density", "LogNormal", "UniformIndex", "UniformLambda", "UniformTime"]
@@ -32,7 +33,7 @@ class UniformTime(Density):
     """t uniform on [t_min, t_max]."""
 
     def __call__(self, process: Process, count: int, generator: torch.Generator) -> Tensor:
-        return process.t_min + (process.t_max - process.t_min) * _uniform(count, generator)
+        return process.t_min + (process.t_max - process.t_min) * stratified(count, generator)
 
 
 @final
@@ -51,7 +52,7 @@ class UniformIndex(Density):
             raise ValueError(f"UniformIndex count = {self.count}: need at least 2 levels")
 
     def __call__(self, process: Process, count: int, generator: torch.Generator) -> Tensor:
-        index = (self.count * _uniform(count, generator)).floor().clamp(max=self.count - 1)
+        index = (self.count * stratified(count, generator)).floor().clamp(max=self.count - 1)
         return process.t_min + (process.t_max - process.t_min) * index / (self.count - 1)
 
 
@@ -73,7 +74,7 @@ class UniformLambda(Density):
             raise ValueError(f"UniformLambda({self.low}, {self.high}): need low < high")
 
     def __call__(self, process: Process, count: int, generator: torch.Generator) -> Tensor:
-        return _time(process, self.low, self.high, _uniform(count, generator))
+        return _time(process, self.low, self.high, stratified(count, generator))
 
 
 @final
@@ -92,18 +93,13 @@ class LogNormal(Density):
         low, high = _ends(process, -10.0, 10.0)
         # The inverse distribution function restricted to [low, high]: no pile-up at the ends.
         first, last = (_phi((-lam - self.mean) / self.std) for lam in (high, low))
-        u = first + (last - first) * _uniform(count, generator)
+        u = first + (last - first) * stratified(count, generator)
         lam = -(self.mean + self.std * torch.special.ndtri(u))
         return _time(process, -10.0, 10.0, ((lam - low) / (high - low)).clamp(0, 1))
 
 
 def _phi(x: float) -> float:
     return 0.5 * math.erfc(-x / math.sqrt(2))
-
-
-def _uniform(count: int, generator: torch.Generator) -> Tensor:
-    shift = torch.rand((), generator=generator, dtype=torch.float64, device=generator.device).cpu()
-    return (shift + torch.arange(count, dtype=torch.float64) / count) % 1
 
 
 @lru_cache(maxsize=32)

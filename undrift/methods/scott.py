@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from ..data.batch import Batch
 from ..denoiser import Denoise
+from ..draws import integers, uniform
 from ..guidance import ClassifierFree
 from ..noise import Gaussian
 from ..process import Process
@@ -174,13 +175,13 @@ class Scott(Method):
         """One step's states, the student's estimates (these with a graph) and their target."""
         z0 = self.space.encode(batch.x, batch.y)
         random = Gaussian(generator)
-        index = torch.randint(len(self.grid) - 1, (len(z0),), generator=generator)
+        index = integers(len(self.grid) - 1, len(z0), generator)
         times, end = self.jumps(index)
         z = self.process.marginal(z0, times[0], random(z0, times[0], times[0]))
         cond, teacher = dict(batch.cond), self.teacher
         if self.guidance is not None:
             low, high = self.guidance
-            scale = low + (high - low) * torch.rand(len(z0), generator=generator)
+            scale = low + (high - low) * uniform(len(z0), generator)
             teacher = ClassifierFree(self.teacher, self.process, scale, self.null)
             cond |= {"guidance": scale.to(z0)}
 
@@ -218,7 +219,7 @@ class Scott(Method):
 
     def _label(self, count: int, generator: torch.Generator) -> Tensor:
         # between nodes too: a coarse grid has few where the details are that a critic is for
-        return self.nodes((len(self.grid) - 1) * torch.rand(count, dtype=torch.float64, generator=generator))
+        return self.nodes((len(self.grid) - 1) * uniform(count, generator, torch.float64))
 
     def _judged(self, drawn: _Drawn, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The critic's loss."""

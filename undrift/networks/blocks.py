@@ -177,6 +177,8 @@ class LearntResample(nn.Module):
 class ResidualBlock(nn.Module):
     """The block of the module's docstring, `inputs` -> `outputs` channels."""
 
+    unit = True  # gathered, or computed again, as one; see `training.sharding`
+
     def __init__(self, inputs: int, outputs: int, style: Style, resample: Resample | None = None) -> None:
         super().__init__()
         self.style, self.resample = style, resample
@@ -214,6 +216,8 @@ class Attention(nn.Module):
     The fast kernels have first derivatives in reverse mode only; forward mode and second derivatives need
     `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)` around the call.
     """
+
+    unit = True  # gathered, or computed again, as one; see `training.sharding`
 
     def __init__(self, width: int, style: Style) -> None:
         super().__init__()

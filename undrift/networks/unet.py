@@ -81,6 +81,8 @@ class ChannelNorm(nn.LayerNorm):
 class Block(nn.Module):
     """x + g W2 silu((1 + a) W1 x + b), with (a, b) affine in the embedding of c; shape-preserving."""
 
+    unit = True  # gathered, or computed again, as one; see `training.sharding`
+
     def __init__(self, width: int, embedding: int, context: bool, window: int) -> None:
         super().__init__()
         self.norm = ChannelNorm(width)

@@ -103,4 +103,6 @@ class Average(Generic[M]):
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:
-    return [*module.parameters(), *module.buffers()]
+    # Of weights cut over processes each averages its part.
+    both: list[Any] = [*module.parameters(), *module.buffers()]
+    return [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in both]

@@ -2,6 +2,7 @@
 
 import resource
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -23,7 +24,7 @@ from .preview import Preview
 from .recipe import call, method, settings
 from .sources import Source, source
 
-__all__ = ["Run", "build"]
+__all__ = ["Run", "build", "optimizers"]
 
 
 def cpu_seconds() -> float:
@@ -44,6 +45,7 @@ class Run:
     model: Denoiser | NoisyClassifier
     space: Space
     average: Average[Any]
+    shown: Any  # the averaged model whole: itself, or where it is cut over processes a copy on the first one
     method: Method
     trained: dict[str, nn.Module]  # by phase, as they are; while it runs, the method holds them prepared
     optimizers: dict[str, torch.optim.Optimizer]
@@ -99,6 +101,7 @@ def build(table: dict[str, Any]) -> Run:
         _begin(model.network, training.start_from)
     if isinstance(data, Photographs) and isinstance(model, Denoiser):
         model.tasks = _tasks(data, model)
+    average = Average(model, registry.build("average", table.get("average", {"name": "power"})))
     run = Run(
         recipe=table,
         training=training,
@@ -107,17 +110,25 @@ def build(table: dict[str, Any]) -> Run:
         preview=call(Preview, "preview", table),
         model=model,
         space=space,
-        average=Average(model, registry.build("average", table.get("average", {"name": "power"}))),
+        average=average,
+        shown=average.module,
         method=objective,
         trained={phase: getattr(objective, phase) for phase in objective.phases},
         optimizers={},
     )
-    for phase, module in run.trained.items():
-        section = "critic_optimizer" if phase == "critic" else "optimizer"
-        run.optimizers[phase] = registry.build("optimizer", table.get(section, table["optimizer"]), module.parameters())
+    run.optimizers = optimizers(table, run.trained)
     for module in run.modules() if training.channels_last else []:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return run
+
+
+def optimizers(table: Mapping[str, Any], trained: Mapping[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
+    """One per phase, of the parameters as they are now."""
+    made = {}
+    for phase, module in trained.items():
+        section = "critic_optimizer" if phase == "critic" else "optimizer"
+        made[phase] = registry.build("optimizer", table.get(section, table["optimizer"]), module.parameters())
+    return made
 
 
 def _from_scratch(table: dict[str, Any], seed: int, data: Source) -> tuple[Method, Denoiser | NoisyClassifier, Space]:

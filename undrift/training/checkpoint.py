@@ -45,12 +45,14 @@ def save(
     space: Space,
     card: Mapping[str, Any] | str | None = None,
     dtype: torch.dtype = torch.float32,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write the model to the folder `path`.
 
     Arguments:
         card: facts of the training (JSON values), kept under "training" in model.json; or the text of README.md.
         dtype: of the weights on disk, float16 or float32.
+        weights: state dict of the network, where it does not hold its own whole.
 
     Raises ValueError for weights that are not finite, or too large for float16; OSError where it cannot write.
     """
@@ -61,9 +63,12 @@ def save(
     kind = "denoiser" if isinstance(denoiser, Denoiser) else "classifier"
     parts = {part: describe(space if part == "space" else getattr(denoiser, part)) for part in KINDS[kind]}
     model = {"format": FORMAT, "kind": kind, **parts, "scale": denoiser.scale, "training": facts}
-    tensors = {name: _stored(name, value, dtype) for name, value in denoiser.network.state_dict().items()}
+    tensors = {name: _stored(name, value, dtype) for name, value in (weights or denoiser.network.state_dict()).items()}
     with replacing(folder / WEIGHTS) as part:
-        save_file(tensors, part)
+        try:
+            save_file(tensors, part)
+        except SafetensorError as error:  # how it tells of a full disk
+            raise OSError(str(error)) from None
     write_json(folder / MODEL, model)
     write_text(folder / README, card if isinstance(card, str) else _readme(folder.name, model, tensors))
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["replacing", "write_json", "write_text"]
+__all__ = ["replacing", "sweep", "write_json", "write_text"]
 
 os.umask(_UMASK := os.umask(0))  # there is no way to read it but to set it
 
@@ -23,10 +23,28 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.chmod(0o666 & ~_UMASK)  # safetensors writes files that only their owner may read
         os.replace(part, path)
+        _flush(path.parent)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _flush(folder: Path) -> None:
+    """Put a rename on the disk, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed in the middle of `replacing` left in `folder`; no other may be writing."""
+    with suppress(OSError):
+        for part in folder.glob(".*.part"):
             part.unlink(missing_ok=True)
 
 

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
 from .files import write_text
 
-__all__ = ["Log"]
+__all__ = ["Log", "lines"]
 
 
 class Log:
@@ -33,8 +34,11 @@ class Log:
             return
         if self.file is None:
             self.file = self._open(self.folder)
-        self.file.write(json.dumps({"step": step, **values}) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps({"step": step, **values}) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise OSError(f"cannot write {self.folder / 'log.jsonl'}: {error.strerror or error}") from None
         if self.board is not None:
             for name, value in values.items():
                 add = self.board.add_text if isinstance(value, str) else self.board.add_scalar
@@ -42,8 +46,8 @@ class Log:
 
     def _open(self, folder: Path) -> TextIO:
         path = folder / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        write_text(path, "".join(f"{line}\n" for line in lines if _step(line) <= self.start))
+        before = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        write_text(path, "".join(f"{line}\n" for line in before if _step(line) <= self.start))
         if self.writer is not None:
             self.board = self.writer(str(folder / "tensorboard"), purge_step=self.start + 1)
         return path.open("a", encoding="utf-8")
@@ -56,7 +60,15 @@ class Log:
     ) -> None:
         for sink in (self.file, self.board):
             if sink is not None:
-                sink.close()
+                with suppress(OSError):  # of a full disk, which the line that did not fit told of
+                    sink.close()
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log so far; none where there is no log."""
+    path = folder / "log.jsonl"
+    written = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in written if line.endswith("}")]
 
 
 def _writer() -> Any:

@@ -13,7 +13,6 @@ Nothing here moves a weight or the random numbers of the run.
 """
 
 import copy
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from ..methods import Scott, balance, leak
 from ..space import Space
 from .alarms import alarms
 from .labelled import Labelled
+from .log import lines
 from .panel_report import report
 from .photographs import Photographs
 from .preview import Preview
@@ -92,10 +92,7 @@ class LivePanel:
 
     def _lines(self, step: int) -> list[dict[str, Any]]:
         """The log before this step; of a run that goes on, that of the first part too."""
-        path = self.folder / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        found = [json.loads(line) for line in lines if line.endswith("}")]
-        return [line for line in found if line["step"] <= step]
+        return [line for line in lines(self.folder) if line["step"] <= step]
 
     def _decide(self, lines: list[dict[str, Any]]) -> None:
         name, more = self.view.best

@@ -24,8 +24,13 @@ class Training:
             resumes; only a run bounded by steps alone is bit for bit reproducible.
         seed: of initial weights, times and noise.
         clip: largest norm of the gradient; 0 does not clip.
+        max_skipped: steps in a row without a finite loss and gradient, each of which is skipped, that end a run.
         accumulate: batches per step.
         precision: "float32" or "bfloat16", of the network's convolutions and products.
+        checkpointing: keep of each block of the network only its input, and compute it again on the way back.
+        compile: backend of `torch.compile` for the network, such as "inductor"; "" runs it as it is.
+        shard: on several processes, cut weights, averages and the optimiser's memory over them, for a network that
+            does not fit otherwise; see `sharding`.
         threads: of torch; 0 leaves them.
         channels_last: memory layout of images and weights.
         weights: "float16" or "float32", of the exported model.
@@ -39,7 +44,11 @@ class Training:
     minutes: float = 0.0
     seed: int = 0
     clip: float = 1.0
+    max_skipped: int = 20
     accumulate: int = 1
+    checkpointing: bool = False
+    compile: str = ""
+    shard: bool = False
     precision: str = "float32"
     threads: int = 0
     channels_last: bool = False
@@ -53,12 +62,15 @@ class Training:
     def __post_init__(self) -> None:
         if not (self.steps > 0 or self.minutes > 0) or min(self.steps, self.minutes) < 0:
             raise ValueError(f"training.steps = {self.steps}, minutes = {self.minutes}: give one, positive")
-        for name in ("accumulate", "save_every", "keep", "log_every"):
+        for name in ("accumulate", "save_every", "keep", "log_every", "max_skipped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} = {getattr(self, name)}: need at least 1")
         for name in ("clip", "threads"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} = {getattr(self, name)}: need a positive number, or 0")
+        if self.shard and (self.channels_last or self.compile):
+            which = "channels_last" if self.channels_last else "compile"
+            raise ValueError(f"training.shard with training.{which}: they do not go together, leave one out")
         check_keys([self.precision], PRECISIONS, "training.precision")
         check_keys([self.weights], DTYPES, "training.weights")
 

@@ -4,14 +4,13 @@
 <out>/state/       what resuming needs: the same call in the same folder goes on where the last one stopped
 <out>/log.jsonl    one line every few steps
 <out>/preview/     held-out photographs: degraded, restored, clean; samples of a generator; the panel of a student
-<out>/best/        of a student, the averaged model that was best; and report.html, see `panel`
+<out>/best/        the averaged model that was best by the previews, where they measure; of a student see `panel`
 <out>/recipe.json  the recipe as run
 
 python -m undrift.training.run recipes/universal.toml --out runs/universal training.minutes=100
 """
 
 import atexit
-import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -26,22 +25,24 @@ from accelerate.utils import broadcast
 from tqdm import tqdm
 
 from ..data import Batch, generator
+from ..data.batch import rows
+from ..draws import Rows
 from ..methods import Scott
-from . import checkpoint, state
+from .arrange import arrange
 from .build import Run, build
-from .files import write_json
-from .fit import Record, fit
+from .bundle import export, restore, save
+from .files import sweep, write_json
+from .fit import Draws, Record, fit
 from .interrupt import asked_to_stop, deaf
-from .log import Log
+from .log import Log, lines
 from .panel import LivePanel, live
-from .plan import DTYPES, PRECISIONS
+from .plan import PRECISIONS
 from .recipe import override, read
+from .sharding import whole
 from .sources import Sheet
+from .trouble import explained
 
 __all__ = ["Result", "check", "train"]
-
-# What a saved state is the state of: these sections may not change when a run goes on.
-FIXED = ("process", "prediction", "network", "space", "label", "denoiser", "method", "critic", "average")
 
 
 @final
@@ -79,21 +80,41 @@ def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Se
     rank, main = accelerator.process_index, accelerator.is_main_process
     if accelerator.num_processes > 1:
         atexit.register(_leave)
-    for module in run.modules():
-        module.to(accelerator.device)
-    rng = generator("loss", run.training.seed, rank)
-    _restore(run, folder, rng, accelerator)
-    sheet = _sheet(run, folder) if main else None
-    images = run.data.load()
-    with asked_to_stop() as stop:
-        with deaf():  # the loaders must outlive the step at hand
-            first = run.step * run.training.accumulate
-            batches = run.data.batches(images, first, rank, accelerator.num_processes, run.training.channels_last)
-        finished = _steps(run, folder, accelerator, rng, batches, sheet, stop)
-        del batches  # ends the loaders: only then does the system tell what they cost
-        _save(run, folder, rng, accelerator)
-        accelerator.wait_for_everyone()  # nobody leaves while the first process writes
+    rows(run.data.batch, rank, accelerator.num_processes)  # refuses what cannot be shared
+    arrange(run, accelerator)
+    restore(run, folder)
+    if main:
+        for inside in (".", "state", "model", "best"):
+            sweep(folder / inside)
+    with torch.random.fork_rng():
+        finished = _run(run, folder, accelerator)
     return Result(folder / "model", run.step, run.wall(), finished)
+
+
+def _run(run: Run, folder: Path, accelerator: Accelerator) -> bool:
+    """Steps, and the last save; whether it was the end."""
+    sheet = _sheet(run, folder) if accelerator.is_main_process else None
+    images = run.data.load()
+    with asked_to_stop() as stop, explained(run, folder):
+        with deaf():  # the loaders must outlive the step at hand
+            first, world = run.step * run.training.accumulate, accelerator.num_processes
+            batches = run.data.batches(images, first, accelerator.process_index, world, run.training.channels_last)
+        finished = _steps(run, folder, accelerator, batches, sheet, stop)
+        del batches  # ends the loaders: only then does the system tell what they cost
+        save(run, folder, accelerator)
+        accelerator.wait_for_everyone()  # nobody leaves while the first process writes
+    return finished
+
+
+def _draws(run: Run, accelerator: Accelerator) -> Draws:
+    """The random numbers of each step, by the place of its rows among those of all processes."""
+    mine = rows(run.data.batch, accelerator.process_index, accelerator.num_processes)
+
+    def draws(step: int, part: int) -> Rows:
+        key = generator("loss", run.training.seed, step, part).initial_seed()
+        return Rows(key, mine.start, len(mine), run.data.batch)
+
+    return draws
 
 
 def _leave() -> None:
@@ -113,7 +134,6 @@ def _steps(
     run: Run,
     folder: Path,
     accelerator: Accelerator,
-    rng: torch.Generator,
     batches: Iterator[Batch],
     sheet: Sheet | None,
     stop: threading.Event,
@@ -123,7 +143,8 @@ def _steps(
     phase = run.method.phases[-1]
 
     def progress(step: int) -> float:
-        return _agreed(accelerator, training.progress(step, run.wall()))
+        share = training.progress(step, run.wall())
+        return _agreed(accelerator, share) if training.minutes else share
 
     if progress(start) >= 1:
         return True
@@ -132,11 +153,12 @@ def _steps(
         batches,
         run.optimizers,
         accelerator=accelerator,
-        generator=rng,
+        generator=_draws(run, accelerator),
         start=start,
         schedule=lambda step: run.schedule.factor(step, progress(step)),
         clip=training.clip or None,
         averages=[run.average],
+        patience=run.training.max_skipped,
     )
     before, window = run.skipped, list[Record]()
     bar = tqdm(initial=start, total=training.steps or None, unit="step", disable=None if main else True)
@@ -147,7 +169,7 @@ def _steps(
             run.step, run.skipped = record.step, before + record.skipped
             window.append(record)
             bar.update()
-            finished, stopped = progress(record.step) >= 1, _agreed(accelerator, float(stop.is_set())) > 0
+            finished, stopped = progress(record.step) >= 1, _anywhere(accelerator, stop.is_set())
             if record.step % training.log_every == 0 or finished or stopped:
                 values = _summary(window) | {
                     "lr": run.optimizers[phase].param_groups[0]["lr"],
@@ -156,15 +178,38 @@ def _steps(
                 bar.set_postfix(loss=f"{values[f'{phase}/loss']:.4f}")
                 log.write(record.step, values)
                 window.clear()
-            if sheet and (finished or record.step % run.preview.every == 0):
-                log.write(record.step, sheet(run.average.module, run.space, record.step))
-                if isinstance(sheet, LivePanel) and sheet.best is not None and sheet.best[1] == record.step:
-                    _export(run, folder / "best", {"panel": sheet.verdict()})
+            if run.preview.every and (finished or record.step % run.preview.every == 0):
+                average = whole(run.average.module.state_dict(), main)  # all processes take part
+                if sheet:
+                    log.write(record.step, _looked(run, folder, sheet, average))
             if finished or stopped:
                 return finished
             if record.step % training.save_every == 0:
-                _save(run, folder, rng, accelerator)
+                save(run, folder, accelerator)
     raise ValueError("the batches ended before the training did")
+
+
+def _looked(run: Run, folder: Path, sheet: Sheet, average: Mapping[str, Any]) -> Mapping[str, float | str]:
+    """What a look at the averaged model gives; the best so far is kept besides."""
+    if run.shown is not run.average.module:
+        run.shown.load_state_dict(average)
+    values = sheet(run.shown, run.space, run.step)
+    if isinstance(sheet, LivePanel):
+        verdict = sheet.verdict() if sheet.best is not None and sheet.best[1] == run.step else ""
+    else:
+        verdict = _best(folder, run.step, values)
+    if verdict:
+        export(run, folder / "best", average, {"panel": verdict})
+    return values
+
+
+def _best(folder: Path, step: int, values: Mapping[str, float | str], key: str = "preview/restored") -> str:
+    """What makes a restorer the best so far, by the PSNR of its previews; "" where it is not, or none is known."""
+    if key not in values:
+        return ""
+    before = [line[key] for line in lines(folder) if line["step"] < step and key in line]
+    found = float(values[key])
+    return f"best by PSNR of the previews: {found:.2f} dB at step {step:,}" if found > max(before, default=0) else ""
 
 
 def _summary(window: Sequence[Record]) -> dict[str, float]:
@@ -175,77 +220,16 @@ def _summary(window: Sequence[Record]) -> dict[str, float]:
     return {name: round(value, 6) for name, value in (means | pace).items()} | {"skipped": window[-1].skipped}
 
 
-def _save(run: Run, folder: Path, rng: torch.Generator, accelerator: Accelerator) -> None:
-    """State first, then the model: the model can be made from the state. All processes call, the first one writes."""
-    generators = accelerator.gather(rng.get_state()[None].to(accelerator.device)).cpu()
-    if not accelerator.is_main_process:
-        return
-    bundle = {
-        "trained": {phase: module.state_dict() for phase, module in run.trained.items()},
-        "method": run.method.state_dict(),
-        "average": run.average.state_dict(),
-        "optimizers": {phase: optimizer.state_dict() for phase, optimizer in run.optimizers.items()},
-        "generators": generators,
-        "skipped": run.skipped,
-        "seconds": run.wall(),
-        "cpu": run.cpu_used(),
-        "recipe": json.dumps(run.recipe),
-    }
-    state.store(folder / "state", run.step, bundle, run.training.keep)
-    _export(run, folder / "model")
-
-
-def _export(run: Run, folder: Path, more: Mapping[str, Any] | None = None) -> None:
-    """The averaged model, with what there is to know of its training."""
-    facts = {
-        "steps": run.step,
-        "samples": run.step * run.training.accumulate * run.data.batch,
-        "wall_seconds": round(run.wall()),
-        "cpu_seconds": round(run.cpu_used()),
-        "parameters": sum(p.numel() for p in run.model.parameters()),
-        "skipped": run.skipped,
-        "torch": str(torch.__version__),
-        **run.data.facts(),
-        **(more or {}),
-        "recipe": run.recipe,
-    }
-    checkpoint.save(folder, run.average.module, run.space, facts, DTYPES[run.training.weights])
-
-
-def _restore(run: Run, folder: Path, rng: torch.Generator, accelerator: Accelerator) -> None:
-    """Take up the newest state in `folder`, if there is one."""
-    saved = state.latest(folder / "state")
-    if saved is None:
-        return
-    before, now = json.loads(saved["recipe"]), json.loads(json.dumps(run.recipe))
-    if changed := [name for name in (*FIXED, "optimizer") if not _same(name, before.get(name), now.get(name))]:
-        raise ValueError(
-            f"{folder}: holds a run with another [{changed[0]}]: train into a new folder, or restore that section"
-        )
-    for phase, module in run.trained.items():
-        module.load_state_dict(saved["trained"][phase])
-        optimizer = run.optimizers[phase]
-        rates = [group["lr"] for group in optimizer.param_groups]
-        optimizer.load_state_dict(saved["optimizers"][phase])
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["initial_lr"] = group["lr"] = rate
-    run.method.load_state_dict(saved["method"])
-    run.average.load_state_dict(saved["average"])
-    run.step, run.skipped, run.seconds, run.cpu = (saved[key] for key in ("step", "skipped", "seconds", "cpu"))
-    rank, generators = accelerator.process_index, saved.get("generators", ())
-    if len(generators) == accelerator.num_processes:
-        rng.set_state(generators[rank].clone())  # a row as it is crashes torch 2.13
-    else:  # on another number of processes it is another run: fresh numbers, never the old ones again
-        rng.manual_seed(generator("loss", run.training.seed, rank, run.step).initial_seed())
-
-
-def _same(section: str, before: Any, now: Any) -> bool:
-    """Whether a state fits; of an optimiser only the kind matters."""
-    return bool(before["name"] == now["name"] if section == "optimizer" else before == now)
+def _anywhere(accelerator: Accelerator, asked: bool) -> bool:
+    """Whether any process was asked to stop: a signal may reach one, and all must leave together."""
+    if accelerator.num_processes == 1:
+        return asked
+    count: torch.Tensor = accelerator.reduce(torch.tensor(float(asked), device=accelerator.device), "sum")
+    return float(count) > 0
 
 
 def _agreed(accelerator: Accelerator, value: float) -> float:
-    """The value of the first process, on all of them: clocks and signals differ, decisions must not."""
+    """The value of the first process, on all of them: clocks differ, decisions must not."""
     if accelerator.num_processes == 1:
         return value
     return float(broadcast(torch.tensor(value, device=accelerator.device)))
