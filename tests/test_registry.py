@@ -20,6 +20,12 @@ ARGUMENTS = {
     "ncsnpp": {"width": 8, "multipliers": [1, 2], "blocks": 1},
     "likelihood": {"process": {"name": "vp"}},
     "corrected": {"predictor": {"name": "heun"}, "corrector": {"name": "langevin", "snr": 0.1}},
+    "denoising": {"path": {"name": "mean_reverting", "lam": 0.3}, "start": 20},
+    "ml_denoising": {"path": {"name": "mean_reverting", "lam": 0.3}},
+    "irsde_unet": {"width": 4, "multipliers": [1, 2]},
+    "nafnet": {"width": 4, "encoders": [1], "decoders": [1]},
+    "latent_unet": {"width": 4, "multipliers": [1, 2]},
+    "observed_latent": {"autoencoder": {"name": "latent_unet", "width": 4, "multipliers": [1, 2]}},
     "restart": {"solver": {"name": "heun"}, "noisy": 0.0, "clean": 2.0},
 }
 NAMES = [(kind, name) for kind, names in CLASSES.items() if kind != "optimizer" for name in names]
@@ -32,7 +38,7 @@ def test_describe_inverts_build_through_json(kind, name):
     again = build(kind, table)
     assert type(again) is CLASSES[kind][name]
     assert describe(again) == table
-    if kind not in ("network",):
+    if kind not in ("network", "autoencoder") and name != "observed_latent":  # two networks are never equal
         assert again == thing
 
 

@@ -108,6 +108,11 @@ def check(denoise: Denoise, shape: Sequence[int], cond: Mapping[str, Any], wait:
     known, count = getattr(getattr(inner, "network", None), "arguments", {}), shape[0]
     if "in_channels" in known and (len(shape) != 4 or shape[1] != known["in_channels"]):
         raise ValueError(f"states of shape {tuple(shape)}: this network takes (B, {known['in_channels']}, H, W)")
+    for name, size in getattr(getattr(inner, "network", None), "contexts", {}).items():
+        value = cond.get(name)
+        if not torch.is_tensor(value) or value.shape != (count, size):
+            given = f"of shape {tuple(value.shape)}" if torch.is_tensor(value) else "missing"
+            raise ValueError(f"{name} is {given}: this network needs a tensor of shape {(count, size)}")
     image, label, classes = cond.get("image"), cond.get("label"), known.get("classes", 0)
     if known.get("cond_channels") and torch.is_tensor(image):
         wanted = (count, known["cond_channels"], *shape[2:])
@@ -143,6 +148,8 @@ class Denoiser(nn.Module):
     """Whether it was distilled to jump: its estimate then is of the end of a path, not of the mean of z_0."""
     tasks: tuple[str, ...] = ()
     """Names of the degradations that a restorer's `label` counts; empty for one that judges by itself alone."""
+    see: Callable[[Tensor], dict[str, Tensor]] | None = None
+    """see(photograph (3, H, W)) -> the contexts that a restorer's network wants; None where it has no eyes."""
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import torch
 
 from . import denoiser, methods, networks, prediction, process, restart, solvers, space
+from .interop import irsde
 from .training import average
 
 __all__ = ["CLASSES", "build", "check_keys", "describe", "fitted"]
@@ -32,6 +33,7 @@ CLASSES: dict[str, dict[str, type]] = {
         "flow": process.Flow,
         "mean_reverting": process.MeanReverting,
         "table": process.Table,
+        "denoising": irsde.Denoising,
     },
     "prediction": {
         "data": prediction.Data,
@@ -40,9 +42,22 @@ CLASSES: dict[str, dict[str, type]] = {
         "flow": prediction.FlowVelocity,
         "velocity": prediction.Velocity,
         "ml_noise": prediction.MLNoise,
+        "ml_denoising": irsde.MLDenoising,
     },
-    "network": {"unet": networks.UNet, "ncsnpp": networks.NCSNpp, "classifier": networks.Classifier},
-    "space": {"pixels": space.Pixels, "residual": space.Residual},
+    "network": {
+        "unet": networks.UNet,
+        "ncsnpp": networks.NCSNpp,
+        "classifier": networks.Classifier,
+        "irsde_unet": networks.IRSDEUNet,
+        "nafnet": networks.NAFNet,
+    },
+    "space": {
+        "pixels": space.Pixels,
+        "residual": space.Residual,
+        "noisy": space.Noisy,
+        "observed_latent": space.ObservedLatent,
+    },
+    "autoencoder": {"latent_unet": networks.LatentUNet},
     "label": {
         "log_noise": denoiser.LogNoise,
         "time": denoiser.Time,
@@ -92,6 +107,7 @@ CLASSES: dict[str, dict[str, type]] = {
     "corrector": {"langevin": solvers.Langevin, "annealed_langevin": solvers.AnnealedLangevin},
 }
 CLASSES["predictor"] = CLASSES["solver"]  # of `Corrected`
+CLASSES["path"] = CLASSES["process"]  # of `Denoising`
 
 
 def build(kind: str, table: Mapping[str, Any], *args: Any, **given: Any) -> Any:

@@ -7,8 +7,8 @@
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -18,13 +18,14 @@ from . import times
 from .denoiser import Denoiser
 from .guidance import randomised, tiled
 from .noise import PerSample
+from .prediction import Prediction
 from .preset import Preset, chosen, leaping
 from .process import Process
 from .sample import sample
 from .solvers import Ancestral, Consistency, EulerMaruyama, Exponential, Heun
 from .space import Space
 
-__all__ = ["END", "PRESETS", "USUAL", "Restored", "restore", "telling"]
+__all__ = ["END", "PRESETS", "USUAL", "Restored", "presets", "restore", "seen", "telling"]
 
 USUAL = ("ode-2", 8)
 """Solver and evaluations of a model that is no student."""
@@ -35,6 +36,10 @@ The first evaluation, from pure noise, is the mean of all originals that fit the
 Refining from coarser noise would vary more between samples, and on the bundled model costs both fidelity and
 perceptual similarity (docs/results.md).
 """
+
+
+CAREFUL_END = 4.0
+"""Half log-SNR of the last input of a network that predicts noise, whose first estimates are poor: noise of 1.8 %."""
 
 
 def _in_lambda(process: Process, steps: int) -> Tensor:
@@ -48,6 +53,17 @@ def _in_lambda(process: Process, steps: int) -> Tensor:
 def _jumping(process: Process, steps: int) -> Tensor:
     """Pure noise, then the starts of N - 1 equal parts of lambda from START to END, each a jump to the data."""
     return leaping(_in_lambda(process, steps + 1))
+
+
+def _carefully(process: Process, steps: int) -> Tensor:
+    """Uniform in lambda from pure noise to CAREFUL_END, and one step to the data."""
+    ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
+    low, high = process.half_log_snr(ends).tolist()
+    return times.uniform_lambda(process, steps, end=min(CAREFUL_END, high) if low < CAREFUL_END else None)
+
+
+def _jumping_carefully(process: Process, steps: int) -> Tensor:
+    return leaping(_carefully(process, steps + 1))
 
 
 def _halved(process: Process, evaluations: int) -> Tensor:
@@ -67,6 +83,24 @@ PRESETS: dict[str, Preset] = {
     "heun": Preset(Heun(), _halved, "Heun's method, two evaluations per step"),
     "consistency": Preset(Consistency(), _jumping, "consistency sampling, for students of one or two evaluations"),
 }
+
+
+CAREFUL: dict[Callable[[Process, int], Tensor], Callable[[Process, int], Tensor]] = {
+    _in_lambda: _carefully,
+    _jumping: _jumping_carefully,
+}
+
+
+def presets(process: Process, prediction: Prediction) -> dict[str, Preset]:
+    """`PRESETS`, with grids that suit a model.
+
+    An estimate of z_0 has |out| times the error of the network. Where that is more than 1 at pure noise, as sigma/alpha
+    is for one that predicts noise, the first estimate is no image to leap to: the grids then step evenly in lambda.
+    """
+    t = torch.tensor(process.t_max, dtype=torch.float64)
+    if float(prediction.affine(t, *process.alpha_sigma(t))[1].abs()) <= 1:
+        return PRESETS
+    return {name: replace(preset, grid=CAREFUL.get(preset.grid, preset.grid)) for name, preset in PRESETS.items()}
 
 
 @final
@@ -99,6 +133,25 @@ def telling(denoiser: Denoiser, task: str | None, count: int = 1) -> dict[str, T
     return {"label": torch.full((count,), denoiser.tasks.index(task), device=device)}
 
 
+def seen(denoiser: Denoiser, y: Tensor, contexts: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The contexts, each (B, n), of photographs y (B, 3, H, W): those given, else as the denoiser sees them itself.
+
+    ValueError for a network that wants contexts where neither is there, and for contexts that it does not know.
+    """
+    wanted: dict[str, int] = getattr(denoiser.network, "contexts", {})
+    if contexts is not None:
+        if surplus := next((name for name in contexts if name not in wanted), None):
+            raise ValueError(f"context {surplus!r}: this network takes {', '.join(wanted) or 'none'}")
+        return {name: value.to(y.device) for name, value in contexts.items()}
+    if not wanted:
+        return {}
+    if denoiser.see is None:
+        sizes = " and ".join(f"{name} (1, {size})" for name, size in wanted.items())
+        raise ValueError(f"this network needs {sizes} of each photograph: give contexts, or convert it with its CLIP")
+    each = [denoiser.see(photograph) for photograph in y]
+    return {name: torch.stack([one[name] for one in each]).to(y.device) for name in wanted}
+
+
 def restore(
     denoiser: Denoiser,
     space: Space,
@@ -111,6 +164,7 @@ def restore(
     task: str | None = None,
     tile: int = 512,
     overlap: int = 64,
+    contexts: Mapping[str, Tensor] | None = None,
 ) -> Restored:
     """Restore one degraded photograph y (3, H, W) in [0, 1], of any size.
 
@@ -120,7 +174,9 @@ def restore(
         seed: of the first sample; sample k has seed + k.
         samples: how many to draw; their mean is nearest to the truth, each single one is sharper.
         task: what the photograph suffers from, one of `denoiser.tasks`; None leaves it to the model to see.
-        tile, overlap: images larger than `tile` are estimated in tiles, with one noise field and no seams.
+        tile, overlap: images larger than `tile` are estimated in tiles, with one noise field and no seams. Of latent
+            codes, their pixels count.
+        contexts: what else the network of DA-CLIP wants to know, each (1, n); None for what its own CLIP sees.
 
     Raises ValueError for values outside these ranges.
     """
@@ -133,13 +189,17 @@ def restore(
         raise ValueError(f"samples = {samples}: need at least 1")
     if y.ndim != 3 or y.shape[0] != 3:
         raise ValueError(f"image of shape {tuple(y.shape)}: need (3, H, W), values in [0, 1]")
-    preset, process, told = PRESETS[solver], denoiser.process, telling(denoiser, task)
+    process = denoiser.process
+    preset = presets(process, denoiser.prediction)[solver]
     grid = preset.grid(process, steps)
     counted = _Counted(tiled(denoiser, tile, overlap))
     device = next(denoiser.parameters()).device
-    observed = y[None].to(device)
+    photograph = y[None].to(device)
     began = time.perf_counter()
-    mean, square = torch.zeros_like(observed), torch.zeros_like(observed)
+    told = telling(denoiser, task) | seen(denoiser, photograph, contexts)
+    with torch.no_grad():
+        observed, space = space.observed(photograph)
+    mean, square = torch.zeros_like(photograph), torch.zeros_like(photograph)
     for k in range(samples):
         noise = PerSample([seed + k])
         x = sample(

@@ -60,13 +60,15 @@ def sample(
         times: grid (N + 1,) of `undrift.times`; its first entry is where the state starts.
         solver, noise: how it moves and where its randomness comes from.
         y: the observation, for a `Residual` space.
-        start: the state z at times[0] (B, ...); by default the prior sigma eps.
+        start: the state z at times[0] (B, ...); by default where the space begins, or else the prior sigma eps.
         cond: what the network is told, e.g. `image=y`.
     """
     if y is not None and y.shape != torch.Size(shape):
         raise ValueError(f"y of shape {tuple(y.shape)} for samples of shape {tuple(shape)}: give one observation each")
     check(denoise, shape, cond)
     first = torch.as_tensor(times[0], dtype=torch.float64)
+    if start is None and y is not None:
+        start = space.begins(y)
     given = start if start is not None else y
     like = torch.zeros(*shape, device=None if given is None else given.device)
     z = start if start is not None else expand(process.alpha_sigma(first)[1], like) * noise(like, first, first)

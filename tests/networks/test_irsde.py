@@ -1,4 +1,4 @@
-"""The released restoration networks against recorded outputs of the official ones, and what the recordings leave out."""
+"""The released restoration networks against recorded outputs of the official ones, and what those leave out."""
 
 import pytest
 import torch

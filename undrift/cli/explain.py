@@ -72,13 +72,17 @@ def process_of(subject: Subject) -> Process:
 def presets_of(subject: Subject) -> dict[str, Preset]:
     """Those for restoring where the state is a residual, else those for generating."""
     if subject.process:
-        restores = subject.process == "mean_reverting"
-    elif subject.recipe is not None:
+        return restoration.PRESETS if subject.process == "mean_reverting" else generation.PRESETS
+    if subject.recipe is not None:
         tables = recipe.override(recipe.read(subject.recipe))
-        restores = (_teacher(tables) or tables)["space"].get("name") == "residual"
+        card = _teacher(tables) or tables
     else:
-        restores = checkpoint.read_card(subject.model)["space"]["name"] == "residual"
-    return restoration.PRESETS if restores else generation.PRESETS
+        card = checkpoint.read_card(subject.model)
+    if not checkpoint.observes(card["space"]):
+        return generation.PRESETS
+    return restoration.presets(
+        registry.build("process", card["process"]), registry.build("prediction", card["prediction"])
+    )
 
 
 def _teacher(tables: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -166,7 +170,7 @@ def _student(method: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, st
     solver, steps = STUDENT
     critic = card["training"]["recipe"].get("critic")
     made = {key: value for key, value in method.items() if key not in ("name", "teacher")}
-    command = "restore" if card["space"]["name"] == "residual" else "sample"
+    command = "restore" if checkpoint.observes(card["space"]) else "sample"
     return {
         "student of": json.dumps(method.get("teacher"))[1:-1],
         "distilled": described({"name": "scott", **made}),

@@ -20,6 +20,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task", metavar="NAME", help="what the photographs suffer from, such as hazy or noisy (the model judges)",
     )  # fmt: skip
+    parser.add_argument(
+        "--contexts", metavar="PATH", help="for DA-CLIP: a .safetensors file, or a folder with one per photograph"
+    )  # fmt: skip
     add_machine(parser)
     parser.epilog = "Existing files in OUT are replaced; input files never are."
 
@@ -35,6 +38,7 @@ def run(
     tile: int,
     samples: int,
     task: str | None,
+    contexts: str | None,
     device: str,
     threads: int,
 ) -> int:
@@ -42,6 +46,7 @@ def run(
     from ..registry import check_keys
     from ..restoration import PRESETS, USUAL, telling
     from .batch import each
+    from .contexts import Contexts, check_told
     from .model import open_model, stand_in
     from .outputs import assign, prepare, target
     from .restorer import Restorer
@@ -52,8 +57,9 @@ def run(
     model = stand_in(model, steps, solver, few=2)
     denoiser, space = open_model(model, device, threads)
     telling(denoiser, task)  # refused before any work
+    check_told(denoiser, contexts)
     settings = chosen(denoiser, solver, steps, USUAL)[::-1]
-    restorer = Restorer(model, denoiser, space, *settings, seed, samples, tile, task)
+    restorer = Restorer(model, denoiser, space, *settings, seed, samples, tile, task, Contexts(contexts))
     jobs = assign(inputs, folder, lambda below: restorer.names(below.with_name(name) if name else below))
     prepare(jobs)
     return each(jobs, restorer, f"restored into {folder}", restorer.progress(jobs))

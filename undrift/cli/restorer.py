@@ -16,6 +16,7 @@ from ..denoiser import Denoiser
 from ..guidance.tiled import covered
 from ..restoration import restore
 from ..space import Space
+from .contexts import Contexts
 
 __all__ = ["Restorer"]
 
@@ -34,6 +35,7 @@ class Restorer:
     samples: int
     tile: int
     task: str | None = None
+    contexts: Contexts = Contexts(None)
     bar: tqdm = field(default_factory=lambda: tqdm(disable=True))
 
     @property
@@ -77,6 +79,7 @@ class Restorer:
             task=self.task,
             tile=self.tile,
             overlap=self.overlap,
+            contexts=self.contexts(path),
         )
         write(files[0], result.image, like=photo, text=self._facts())
         if result.spread is not None:

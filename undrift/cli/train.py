@@ -59,11 +59,11 @@ def _next(model: Path) -> str:
     """The command that a finished model is for."""
     import shlex
 
-    from ..training.checkpoint import read_card
+    from ..training.checkpoint import observes, read_card
 
     card, name = read_card(model), shlex.quote(str(model))
     if card["kind"] == "classifier":
         return f"look at it: undrift info {name}"
-    if card["space"]["name"] == "residual":
+    if observes(card["space"]):
         return f"restore with it: undrift restore PHOTO -o OUT --model {name}"
     return f"sample from it: undrift sample --model {name}"

@@ -14,7 +14,7 @@ from ..denoiser import Denoiser
 from ..guidance import randomised, tiled
 from ..noise import PerSample
 from ..registry import check_keys
-from ..restoration import PRESETS, telling
+from ..restoration import PRESETS, presets, seen, telling
 from ..sample import sample
 from ..space import Space
 
@@ -81,10 +81,14 @@ def restored(
     """
     if setting == DEGRADED:
         return y
-    preset, device = PRESETS[setting.solver], next(denoiser.parameters()).device
-    grid, observed = preset.grid(denoiser.process, setting.evaluations), y.to(device)
-    told = telling(denoiser, task if task in denoiser.tasks and not setting.blind else None, len(y))
-    total = torch.zeros_like(observed)
+    preset = presets(denoiser.process, denoiser.prediction)[setting.solver]
+    grid, photographs = preset.grid(denoiser.process, setting.evaluations), y.to(next(denoiser.parameters()).device)
+    with torch.no_grad():
+        observed, space = space.observed(photographs)
+    told = seen(denoiser, photographs) | telling(
+        denoiser, task if task in denoiser.tasks and not setting.blind else None, len(y)
+    )
+    total = torch.zeros_like(photographs)
     estimate = tiled(denoiser, tile, min(64, tile // 2))
     for own in seeds:
         noise = PerSample(own)

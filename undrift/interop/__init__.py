@@ -2,6 +2,7 @@
 
 from .irsde import (
     Denoising,
+    MLDenoising,
     denoising_sde,
     denoising_start,
     indices,
@@ -18,6 +19,7 @@ from .score_sde_controllable import colorizer, inpainter
 __all__ = [
     "Denoising",
     "DiscreteNoise",
+    "MLDenoising",
     "MRSampler",
     "ScoreSDE",
     "colorizer",

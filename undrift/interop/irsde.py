@@ -31,11 +31,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..prediction import Prediction
 from ..process import MeanReverting, Process
 from ..solvers import Coefficients, Exponential, Multistep
 
 __all__ = [
     "Denoising",
+    "MLDenoising",
     "denoising_sde",
     "denoising_start",
     "indices",
@@ -100,9 +102,20 @@ class Denoising(Process):
     """The path of DenoisingSDE, which reverts to the clean image itself: alpha = 1, sigma that of `path`.
 
     Images are its states, without a mean. The official `path` has eps = 0.04 and keeps max_sigma = 1 as it is.
+
+    Arguments:
+        path: the mean-reverting process whose noise it has.
+        start: the index at which an image to restore lies, its noise level that of the image; None for the last one.
+
+    Raises ValueError for a start outside 2..T.
     """
 
     path: MeanReverting
+    start: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None and not 2 <= self.start <= self.path.steps:
+            raise ValueError(f"Denoising start = {self.start}: need an index from 2 to {self.path.steps}")
 
     @property
     def t_min(self) -> float:  # type: ignore[override]
@@ -110,7 +123,7 @@ class Denoising(Process):
 
     @property
     def t_max(self) -> float:  # type: ignore[override]
-        return self.path.t_max
+        return self.path.t_max if self.start is None else float(self.start)
 
     @property
     def t_clean(self) -> float:
@@ -119,6 +132,29 @@ class Denoising(Process):
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha, sigma = self.path.alpha_sigma(t)
         return torch.ones_like(alpha), sigma
+
+
+@final
+@dataclass(frozen=True)
+class MLDenoising(Prediction):
+    r"""The noise predictor that the maximum-likelihood loss produces on `Denoising`, with its bias undone.
+
+    That loss asks one Euler step of the reverse SDE to land on the posterior mean of the state before. With
+    p = theta_t dt and B = alpha_t of the path, both are affine in the noise, and
+
+        eps = F p (1 + B^2) / ((1 - e^{-p}) (1 + B^2 e^p)).
+
+    Arguments:
+        path: the mean-reverting process of the training.
+    """
+
+    path: MeanReverting
+
+    def affine(self, t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        earlier, last = self.path.alpha_sigma((t - 1).clamp(min=self.path.t_clean))[0], self.path.alpha_sigma(t)[0]
+        p = (earlier.log() - last.log()).clamp(min=1e-12)
+        factor = p * (1 + last**2) / (-torch.expm1(-p) * (1 + last**2 * torch.exp(p)))
+        return 1 / alpha, -sigma / alpha * factor
 
 
 def denoising_sde(process: Denoising, times: Tensor) -> Multistep:
@@ -131,7 +167,9 @@ def denoising_sde(process: Denoising, times: Tensor) -> Multistep:
 
 def denoising_start(process: Denoising, sigma: float) -> int:
     """The index at which DenoisingSDE starts for an image of noise level `sigma`, images in [0, 1]."""
-    alpha, _ = process.path.alpha_sigma(torch.arange(process.t_max + 1, dtype=torch.float64))
+    alpha, _ = process.path.alpha_sigma(torch.arange(process.path.t_max + 1, dtype=torch.float64))
+    if not 0 < sigma < process.path.lam:
+        raise ValueError(f"noise of deviation {sigma:g}: the schedule has from 0 to {process.path.lam:g}")
     target = -0.5 * math.log(1 - sigma**2 / process.path.lam**2 + 1e-6)
     return int((-alpha.log() - target).abs().argmin())
 

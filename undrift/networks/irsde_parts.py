@@ -1,10 +1,11 @@
-"""What the networks of IR-SDE, Refusion and DA-CLIP are made of; attributes carry the names that the released files have.
+"""What the networks of IR-SDE, Refusion and DA-CLIP are made of; attributes are named as in the released files.
 
-Convolutions have no bias and activations no normalisation, except where said. Attention is computed without score matrices:
-linear attention as Q (K^T V), which costs memory linear in pixels, and softmax attention by torch's fused kernel.
+Convolutions have no bias and activations no normalisation, except where said. Attention is computed without score
+matrices: linear attention as Q (K^T V), whose memory is linear in pixels, softmax attention by torch's fused kernel.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ __all__ = [
     "SpatialTransformer",
     "convolution",
     "downsample",
+    "each_level",
     "padded",
     "upsample",
 ]
@@ -125,7 +127,8 @@ class GatedProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        result: Tensor = value * F.gelu(gate)
+        return result
 
 
 class FeedForward(nn.Module):
@@ -250,6 +253,13 @@ def downsample(inputs: int, outputs: int) -> nn.Conv2d:
 def upsample(inputs: int, outputs: int) -> nn.Sequential:
     """Twice the resolution: each pixel repeated, then a 3 x 3 convolution."""
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(inputs, outputs, 3, padding=1))
+
+
+def each_level(levels: nn.ModuleList) -> Iterator[tuple[nn.Module, nn.Module, nn.Module, nn.Module]]:
+    """(first block, second block, attention, change of resolution) of every level, in order."""
+    for level in levels:
+        block1, block2, attention, change = level.children()
+        yield block1, block2, attention, change
 
 
 def padded(x: Tensor, multiple: int, mode: str = "reflect") -> Tensor:

@@ -6,6 +6,7 @@ arXiv 2310.01018), Photo-Realistic Image Restoration in the Wild (Luo et al. 202
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -20,6 +21,7 @@ from .irsde_parts import (
     SpatialTransformer,
     convolution,
     downsample,
+    each_level,
     padded,
     upsample,
 )
@@ -88,9 +90,7 @@ class IRSDEUNet(nn.Module):
         )
         if degradation:
             self.prompt = nn.Parameter(torch.rand(1, embedding))
-            self.text_mlp = nn.Sequential(
-                nn.Linear(context, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
-            )
+            self.text_mlp = nn.Sequential(nn.Linear(context, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
             self.prompt_mlp = nn.Linear(embedding, embedding)
 
         def attention(channels: int, kind: Middle) -> NormedResidual:
@@ -100,7 +100,7 @@ class IRSDEUNet(nn.Module):
 
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         channels = [width, *(width * m for m in multipliers)]
-        for level, (fine, coarse) in enumerate(zip(channels, channels[1:], strict=False)):
+        for level, (fine, coarse) in enumerate(pairwise(channels)):
             kind: Middle = "transformer" if level in transformers else "linear"
             down = [ResBlock(fine, fine, embedding), ResBlock(fine, fine, embedding), attention(fine, kind)]
             up = [ResBlock(coarse + fine, coarse, embedding) for _ in range(2)]
@@ -142,14 +142,14 @@ class IRSDEUNet(nn.Module):
 
     def _levels(self, x: Tensor, embedding: Tensor, token: Tensor | None) -> Tensor:
         skips = []
-        for block1, block2, attention, leave in self.downs:  # type: ignore[misc]
+        for block1, block2, attention, leave in each_level(self.downs):
             x = block1(x, embedding)
             skips.append(x)
             x = attention(block2(x, embedding), token)
             skips.append(x)
             x = leave(x)
         x = self.mid_block2(self.mid_attn(self.mid_block1(x, embedding), token), embedding)
-        for block1, block2, attention, enter in self.ups:  # type: ignore[misc]
+        for block1, block2, attention, enter in each_level(self.ups):
             x = block1(torch.cat([x, skips.pop()], dim=1), embedding)
             x = block2(torch.cat([x, skips.pop()], dim=1), embedding)
             x = enter(attention(x, token))

@@ -4,13 +4,23 @@ Its decoder is also given the features of the encoder of the *observed* image, s
 changes. Source: Refusion (Luo et al. 2023, arXiv 2304.08291).
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .irsde_parts import LinearAttention, NormedResidual, ResBlock, convolution, downsample, padded, upsample
+from .irsde_parts import (
+    LinearAttention,
+    NormedResidual,
+    ResBlock,
+    convolution,
+    downsample,
+    each_level,
+    padded,
+    upsample,
+)
 
 __all__ = ["LatentUNet"]
 
@@ -48,7 +58,7 @@ class LatentUNet(nn.Module):
         def attention(wide: int, level: int) -> nn.Module:
             return NormedResidual(wide, LinearAttention(wide)) if level == depth - 1 else nn.Identity()
 
-        for level, (fine, coarse) in enumerate(zip(channels, channels[1:], strict=False)):
+        for level, (fine, coarse) in enumerate(itertools.pairwise(channels)):
             leave = downsample(fine, coarse) if level < depth - 1 else convolution(fine, coarse)
             enter = upsample(coarse, fine) if level else convolution(coarse, fine)
             down = [ResBlock(fine, fine), ResBlock(fine, fine), attention(fine, level), leave]
@@ -63,7 +73,7 @@ class LatentUNet(nn.Module):
         """The code of images (B, C, H, W), and their features from the finest on, which `decode` wants."""
         x = self.init_conv(padded(x, self.multiple))
         features = [x]
-        for block1, block2, attention, leave in self.encoder:  # type: ignore[misc]
+        for block1, block2, attention, leave in each_level(self.encoder):
             x = block1(x)
             features.append(x)
             x = attention(block2(x))
@@ -74,7 +84,7 @@ class LatentUNet(nn.Module):
     def decode(self, code: Tensor, features: Sequence[Tensor]) -> Tensor:
         """Images of a padded size, of codes and of features that came with codes of that size."""
         x, left = self.post_latent_conv(code), list(features)
-        for block1, block2, attention, enter in self.decoder:  # type: ignore[misc]
+        for block1, block2, attention, enter in each_level(self.decoder):
             x = block1(torch.cat([x, left.pop()], dim=1))
             x = block2(torch.cat([x, left.pop()], dim=1))
             x = enter(attention(x))

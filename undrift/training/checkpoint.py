@@ -1,8 +1,9 @@
 """A trained model on disk: a folder that describes itself and executes nothing.
 
-    <folder>/weights.safetensors   the network's tensors, float16 or float32
+    <folder>/weights.safetensors   the network's tensors, float16 or float32; `space.<name>`: a latent space's
     <folder>/model.json            kind, process, prediction, network, space, label, scale; facts of the training
     <folder>/README.md             the model card
+    <folder>/clip.safetensors      the image towers of a DA-CLIP model, where it was converted with them
 
 `load` calls registered constructors only, and opens no pickle. Files are replaced one by one, each atomically,
 so a model may be read while its training overwrites it.
@@ -21,11 +22,12 @@ from torch import Tensor, nn
 
 from ..classify import NoisyClassifier
 from ..denoiser import Denoiser
+from ..interop.daclip import Eyes
 from ..registry import build, check_keys, describe
 from ..space import Space
 from .files import replacing, write_json, write_text
 
-__all__ = ["bundled", "find", "load", "load_classifier", "method_of", "read_card", "save", "student_of"]
+__all__ = ["bundled", "find", "load", "load_classifier", "method_of", "observes", "read_card", "save", "student_of"]
 
 Model = TypeVar("Model", Denoiser, NoisyClassifier)
 
@@ -36,6 +38,8 @@ KINDS = {
     "classifier": ("process", "network", "space", "label"),
 }
 WEIGHTS, MODEL, README = "weights.safetensors", "model.json", "README.md"
+CLIP = "clip.safetensors"
+OF_SPACE = "space."
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".tar"}
 
 
@@ -63,7 +67,8 @@ def save(
     kind = "denoiser" if isinstance(denoiser, Denoiser) else "classifier"
     parts = {part: describe(space if part == "space" else getattr(denoiser, part)) for part in KINDS[kind]}
     model = {"format": FORMAT, "kind": kind, **parts, "scale": denoiser.scale, "training": facts}
-    tensors = {name: _stored(name, value, dtype) for name, value in (weights or denoiser.network.state_dict()).items()}
+    own = weights or denoiser.network.state_dict()
+    tensors = {name: _stored(name, value, dtype) for name, value in _state(own, space).items()}
     with replacing(folder / WEIGHTS) as part:
         try:
             save_file(tensors, part)
@@ -71,6 +76,19 @@ def save(
             raise OSError(str(error)) from None
     write_json(folder / MODEL, model)
     write_text(folder / README, card if isinstance(card, str) else _readme(folder.name, model, tensors))
+
+
+def _state(network: Mapping[str, Tensor], space: Space) -> dict[str, Tensor]:
+    """The tensors of a network and those of the one that a latent space has."""
+    inner: Any = getattr(space, "autoencoder", None)
+    more = {} if inner is None else inner.state_dict()
+    return {**network, **{OF_SPACE + name: value for name, value in more.items()}}
+
+
+def observes(space: Mapping[str, Any]) -> bool:
+    """Whether the states of a space, as a table of the registry, need an observation."""
+    inner = space.get("space")
+    return space.get("name") in ("residual", "noisy") or (isinstance(inner, Mapping) and observes(inner))
 
 
 def _stored(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -120,7 +138,9 @@ def _opened(path: str | Path, kind: str, make: Callable[..., Model]) -> tuple[Mo
     try:
         # On the meta device first: a file that lies about sizes is found out before any memory is taken.
         with torch.device("meta"):
-            _compare(build("network", card["network"]), shapes, folder)
+            _compare(
+                _state(build("network", card["network"]).state_dict(), build("space", card["space"])), shapes, folder
+            )
         # Initial values are about to be overwritten: the caller's random numbers should not move for them.
         with torch.random.fork_rng(devices=[]):
             parts = {part: build(part, card[part]) for part in KINDS[kind]}
@@ -129,8 +149,12 @@ def _opened(path: str | Path, kind: str, make: Callable[..., Model]) -> tuple[Mo
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
     with safe_open(folder / WEIGHTS, "pt") as file:
-        model.network.load_state_dict({name: file.get_tensor(name) for name in shapes})
+        for name, place in _state(model.network.state_dict(), space).items():
+            place.copy_(file.get_tensor(name))
+    if (autoencoder := getattr(space, "autoencoder", None)) is not None:
+        autoencoder.requires_grad_(False).eval()
     if isinstance(model, Denoiser):
+        model.see = Eyes(folder / CLIP) if (folder / CLIP).is_file() else None
         model.student = method_of(card) is not None
         model.tasks = tuple(card["training"].get("tasks") or ())
     return model.requires_grad_(False).eval(), space
@@ -205,8 +229,8 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
         raise ValueError(f"{file}: damaged or truncated ({error})") from None
 
 
-def _compare(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:
-    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+def _compare(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:
+    expected = {name: tuple(value.shape) for name, value in state.items()}
     for name, shape in expected.items():
         if name not in shapes:
             raise ValueError(f"{WEIGHTS} lacks {name} {shape}, which the network of {MODEL} has")

@@ -19,7 +19,7 @@ from .. import generation, restoration
 from ..data.labelled import read_labelled
 from ..degradations import TASKS
 from ..registry import check_keys
-from .checkpoint import bundled, method_of, read_card
+from .checkpoint import bundled, method_of, observes, read_card
 
 __all__ = ["PRESETS", "distillable", "distilling", "restores"]
 
@@ -58,7 +58,7 @@ KEPT = (*DEGRADED, "tasks", "weights", "told")
 
 def restores(card: Mapping[str, Any]) -> bool:
     """Whether a model needs a photograph to start from."""
-    return bool(card["space"]["name"] == "residual" or card["network"].get("cond_channels", 0))
+    return bool(observes(card["space"]) or card["network"].get("cond_channels", 0))
 
 
 def distillable(teacher: str) -> dict[str, Any]:

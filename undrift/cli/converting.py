@@ -1,0 +1,69 @@
+"""What `undrift convert` does to the files of a restorer: IR-SDE, Refusion or DA-CLIP."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors.torch import save_file
+
+from ..interop.daclip import towers
+from ..interop.irsde_checkpoint import irsde_checkpoint, is_score_sde, read_state
+from ..interop.irsde_presets import settings
+from ..interop.score_sde_presets import RELEASED
+from ..training.checkpoint import CLIP, save
+from ..training.files import replacing
+from .folder import writable
+
+__all__ = ["convert_restorer"]
+
+Made = TypeVar("Made")
+
+
+def convert_restorer(
+    checkpoint: str,
+    out: str,
+    *,
+    preset: str | None,
+    given: Mapping[str, Any],
+    latent: str | None,
+    clip: str | None,
+    average: bool,
+) -> str:
+    """Write the model to the folder `out`; what was written, in a line. Errors name the file."""
+    state = read_state(checkpoint, average=average)
+    if is_score_sde(state):
+        raise ValueError(f"{checkpoint}: of Score SDE: give its --config, e.g. {next(iter(RELEASED))}")
+    chosen = settings(preset, given)
+    codes = read_state(latent, average=average) if latent else None
+    denoiser, space = _of(checkpoint, lambda: irsde_checkpoint(state, chosen, codes))
+    eyes = _of(clip, lambda: towers(read_state(clip))) if clip else None
+    wanted = getattr(denoiser.network, "contexts", {})
+    if eyes is not None:
+        _same_size(wanted, eyes.visual.proj.shape[1])
+    folder = writable(Path(out))
+    facts = {"converted from": Path(checkpoint).name} | ({"preset": preset} if preset else {})
+    facts |= {key: Path(file).name for key, file in (("latent", latent), ("clip", clip)) if file}
+    save(folder, denoiser, space, facts)
+    if eyes is None:
+        (folder / CLIP).unlink(missing_ok=True)  # of an earlier model in this folder
+    else:
+        with replacing(folder / CLIP) as part:
+            save_file(dict(eyes.state_dict()), part)
+    blind = " without its CLIP: undrift restore will ask for --contexts" if wanted and eyes is None else ""
+    count = sum(p.numel() for p in denoiser.parameters())
+    return f"{folder}: {count:,} parameters, of {checkpoint} as {preset or chosen}{blind}"
+
+
+def _same_size(wanted: Mapping[str, int], size: int) -> None:
+    if not wanted:
+        raise ValueError("--clip: this network wants no context: leave it out")
+    if set(wanted.values()) != {size}:
+        raise ValueError(f"--clip gives contexts of {size} numbers, but this network wants {max(wanted.values())}")
+
+
+def _of(file: str, make: Callable[[], Made]) -> Made:
+    """What `make` returns; its ValueError after the name of the file."""
+    try:
+        return make()
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
