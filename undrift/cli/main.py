@@ -27,7 +27,7 @@ COMMANDS: dict[str, str] = {
     "train": "train a model from a recipe, or go on with it",
     "distill": "make a student of one to four evaluations of a model",
     "evaluate": "measure a restorer or a generator",
-    "convert": "make a model of an official checkpoint of Score SDE",
+    "convert": "make a model of official weights of Score SDE, IR-SDE, Refusion or DA-CLIP",
     "info": "explain a model, a recipe, a process or the steps of a run",
 }
 
