@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..classify import NoisyClassifier
 from ..denoiser import Denoiser
