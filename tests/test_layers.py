@@ -20,6 +20,7 @@ LEVELS = {
     **dict.fromkeys(("guidance", "sample", "likelihood", "latent", "restart", "preset"), 3),
     **dict.fromkeys(("methods", "metrics", "data", "restoration", "generation"), 4),
     **dict.fromkeys(("interop", "report"), 5),
+    "interop.diffusers_pipeline": 6,
     **dict.fromkeys((f"training.{name}" for name in ("fit", "average", "files", "state", "log", "interrupt")), 5),
     **dict.fromkeys(("registry", "training", "evaluation", "cli"), 6),
 }

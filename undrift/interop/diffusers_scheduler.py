@@ -212,7 +212,7 @@ class ExponentialScheduler(_Scheduler):
             the SDE.
         spacing: of the timesteps: `"lambda"` or `"karras"` in log(alpha/sigma), off the integers; or as
             `undrift.times.discrete`.
-        end: half log-SNR of the last network input, for lambda and karras; None for what suits so many steps.
+        end: half log-SNR of the last network input, for lambda and karras; None for the first index of the training.
         steps_offset: of `"leading"`.
         clip_sample, clip_sample_range: clip the estimate of the clean sample, for networks in pixels.
 
