@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .. import registry
+from ..data.collection import is_collection
 from ..training import recipe
 from ..training.checkpoint import read_card
 from ..training.labelled import Labelled
@@ -17,6 +18,7 @@ from ..training.photographs import Photographs
 from ..training.plan import Schedule, Training
 from ..training.preview import Preview
 from ..training.sources import source
+from ..training.streamed import Streamed
 from .errors import one_line
 from .text import described, rows, times_of
 
@@ -68,14 +70,18 @@ def explain_recipe(path: Path) -> str:
 def _photographs(data: Photographs) -> dict[str, str]:
     tasks = f"{len(data.tasks)}: {', '.join(data.tasks)}"
     try:
-        trained, held = data.split()
+        trained, held = data.counts()
     except (OSError, ValueError) as error:
         return {"photographs": f"MISSING: {one_line(error)}", "tasks": tasks}
-    return {"photographs": f"{len(trained):,} to train on, {len(held):,} held out", "tasks": tasks}
+    return {"photographs": f"{trained:,} to train on, {held:,} held out", "tasks": tasks}
 
 
-def _labelled(data: Labelled) -> dict[str, str]:
+def _labelled(data: Labelled | Streamed) -> dict[str, str]:
     try:
+        if isinstance(data, Streamed):
+            told = f"{len(data.names)}: {', '.join(data.names)}" if data.names else "none"
+            what = f"{len(data.load()):,}, read when needed, as 3 x {data.size} x {data.size}"
+            return {"images": what, "classes": told}
         images = data.load()
     except (OSError, ValueError) as error:
         return {"images": f"MISSING: {one_line(error)}"}
@@ -84,7 +90,7 @@ def _labelled(data: Labelled) -> dict[str, str]:
     return {"images": f"{len(images):,} of {' x '.join(map(str, images.images.shape[1:]))}", "classes": told}
 
 
-def _batch(data: Photographs | Labelled) -> str:
+def _batch(data: Photographs | Labelled | Streamed) -> str:
     if isinstance(data, Photographs):
         return f"{data.batch} crops of {data.crop} x {data.crop}"
     return f"{data.batch} images"
@@ -101,15 +107,15 @@ def _length(training: Training) -> str:
     return ", or ".join(ends) + (", whichever ends first" if len(ends) > 1 else "")
 
 
-def _memory(network: nn.Module, count: int, data: Photographs | Labelled, training: Training) -> str:
+def _memory(network: nn.Module, count: int, data: Photographs | Labelled | Streamed, training: Training) -> str:
     """An estimate: weights, gradient, two moments and the average; what the backward pass keeps; the photographs."""
     parts = {"weights and optimiser": 5 * 4 * count}
     if activations := _activations(network, data):
         parts["activations"] = activations * (2 if training.precision == "bfloat16" else 4)
     with suppress(OSError, ValueError):  # said above
-        if isinstance(data, Photographs):
+        if isinstance(data, Photographs) and not is_collection(data.roots[0]):
             parts["photographs"] = _decoded(data.split()[0])
-        else:
+        elif isinstance(data, Labelled):
             parts["images"] = data.load().images.numel()
     whole = sum(parts.values())
     return f"about {_mib(whole)}, and the libraries: " + ", ".join(
@@ -117,7 +123,7 @@ def _memory(network: nn.Module, count: int, data: Photographs | Labelled, traini
     )
 
 
-def _activations(network: nn.Module, data: Photographs | Labelled) -> int:
+def _activations(network: nn.Module, data: Photographs | Labelled | Streamed) -> int:
     """Numbers that the layers put out for one batch, counted on the meta device, where nothing is computed."""
     seen = 0
 
@@ -133,7 +139,8 @@ def _activations(network: nn.Module, data: Photographs | Labelled) -> int:
             z = torch.zeros(data.batch, 3, data.crop, data.crop, device="meta")
             network(z, z[:, 0, 0, 0], image=z)
         else:
-            z = torch.zeros(data.batch, *data.load().images.shape[1:], device="meta")
+            shape = (3, data.size, data.size) if isinstance(data, Streamed) else data.load().images.shape[1:]
+            z = torch.zeros(data.batch, *shape, device="meta")
             network(z, z[:, 0, 0, 0])
     except Exception:  # a network of somebody else's, with other conditions; or no data
         return 0

@@ -10,17 +10,18 @@ nor on the batches before it: ``start=k`` resumes exactly. Nor do its rows depen
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from .batch import Batch, Degrade, rows
+from .collection import Pictures
 from .image import find_images, read
+from .loader import loaded
 from .seeds import generator
 
 __all__ = ["Crops", "Images", "load", "restoration_batches"]
@@ -82,6 +83,8 @@ class Crops(Dataset[Batch]):
                 raise ValueError(f"{name} = {getattr(self, name)}: expected a share from 0 to 1")
         if unknown := sorted(set(self.weights) - set(self.tasks)):
             raise ValueError(f"weights for unknown tasks {unknown}: the tasks are {', '.join(self.tasks)}")
+        if isinstance(self.images, Pictures):  # decoded when asked for; too small ones are passed over
+            return
         smallest = min(min(image.shape[:2]) for image in self.images)
         if smallest < self.crop:
             raise ValueError(
@@ -203,15 +206,8 @@ def restoration_batches(
             have in the batch of a single process.
     """
     crops = Crops(
-        load(images), dict(tasks), batch, crop, seed, weights or {}, crops_per_image, canvas, zoom, tone,
+        images if isinstance(images, Pictures) else load(images),
+        dict(tasks), batch, crop, seed, weights or {}, crops_per_image, canvas, zoom, tone,
         dict(distractors or {}), distract, told, rank, world,
     )  # fmt: skip
-    loader = DataLoader(
-        crops,
-        batch_size=None,
-        sampler=count(start),  # type: ignore[arg-type]
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        generator=Generator(),  # the loader's own draws must not move the global one
-    )
-    return iter(loader)
+    return loaded(crops, start, workers)

@@ -121,7 +121,8 @@ def live(method: Scott, data: Source, preview: Preview, folder: Path, recipe: Ma
             return None
         view = Photographed(teacher, sheet, _counts((1, 2), preview.steps), preview.steps)
     else:
-        assert isinstance(data, Labelled)
+        if not isinstance(data, Labelled):
+            raise ValueError("a panel measures against images held in memory: set preview.every=0 for streamed data")
         facts = data.facts()
         scale = None if method.guidance is None else sum(method.guidance) / 2
         view = Generated(

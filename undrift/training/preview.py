@@ -1,10 +1,11 @@
 """How the run is doing, to look at: held-out photographs degraded, restored, clean, side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,16 +84,25 @@ class Preview:
                 f"[preview] every = {self.every}, steps = {self.steps}, size = {self.size}: need >= 0, 1, 1"
             )
 
-    def sheet(self, photographs: list[Path], tasks: Mapping[str, Degrade], folder: Path) -> Sheet | None:
+    def sheet(
+        self, photographs: Sequence[Path | np.ndarray], tasks: Mapping[str, Degrade], folder: Path
+    ) -> Sheet | None:
         """One held-out photograph per task, spread over the list; None without photographs or a number of steps."""
-        if not (self.every and photographs):
+        if not (self.every and len(photographs)):
             return None
         clean, degraded = [], []
         for i, (name, task) in enumerate(tasks.items()):
-            x = _square(read(photographs[i * len(photographs) // len(tasks)]).pixels, self.size)
+            x = _square(_pixels(photographs[i * len(photographs) // len(tasks)]), self.size)
             clean.append(x)
             degraded.append(task(x, generator("preview", name)))
         return Sheet(torch.stack(clean), torch.stack(degraded), tuple(tasks), self.steps, folder)
+
+
+def _pixels(photograph: Path | np.ndarray) -> Tensor:
+    """(3, H, W) in [0, 1] of a file or of (H, W, 3) uint8."""
+    if isinstance(photograph, Path):
+        return read(photograph).pixels
+    return torch.from_numpy(np.ascontiguousarray(photograph.transpose(2, 0, 1))).float() / 255
 
 
 def _square(image: Tensor, size: int) -> Tensor:

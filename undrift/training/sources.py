@@ -12,6 +12,7 @@ from .labelled import Labelled
 from .photographs import Photographs
 from .preview import Preview
 from .recipe import call
+from .streamed import Streamed
 
 __all__ = ["SOURCES", "Sheet", "Source", "source"]
 
@@ -43,10 +44,14 @@ class Source(Protocol):
         """What the model's card says of the data beyond the recipe."""
 
 
-SOURCES: dict[str, type[Photographs] | type[Labelled]] = {"photographs": Photographs, "labelled": Labelled}
+SOURCES: dict[str, type[Photographs] | type[Labelled] | type[Streamed]] = {
+    "photographs": Photographs,
+    "labelled": Labelled,
+    "streamed": Streamed,
+}
 
 
-def source(recipe: Mapping[str, Any]) -> Photographs | Labelled:
+def source(recipe: Mapping[str, Any]) -> Photographs | Labelled | Streamed:
     """The object of [data]; photographs where it has no name."""
     table = dict(recipe.get("data", {}))
     name = table.pop("name", "photographs")
