@@ -2,7 +2,7 @@
 
     python benchmarks/processes.py --rounds 3 --steps 30
 
-The runs alternate, for a shared machine changes its pace; the ratio of each round, and their median, is what counts. Also
+The runs alternate, for a shared machine changes its pace; the ratio of each round, and their median, counts. Also
 the bytes that a step exchanges: with plain data parallelism every process sends and receives each gradient about twice.
 """
 
