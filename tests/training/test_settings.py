@@ -30,7 +30,8 @@ def shards(tmp_path_factory):
 
 def recipe(shards, network="unet"):
     networks = {
-        "unet": {"name": "unet", "channels": [4, 6], "blocks": [1, 1], "cond_channels": 0, "classes": 2, "embedding": 4},
+        "unet": {"name": "unet", "channels": [4, 6], "blocks": [1, 1], "cond_channels": 0, "classes": 2,
+                 "embedding": 4},
         "ncsnpp": {"name": "ncsnpp", "width": 4, "multipliers": [1, 1], "blocks": 1, "attention": [1], "classes": 2,
                    "embedding": "positional", "dropout": 0.2},
     }  # fmt: skip
@@ -41,7 +42,14 @@ def recipe(shards, network="unet"):
         "space": {"name": "pixels"},
         "density": {"name": "uniform_lambda"},
         "weighting": {"name": "balanced"},
-        "data": {"name": "streamed", "path": f"{shards}/*.tar", "size": 8, "names": ["a", "b"], "batch": 4, "workers": 0},
+        "data": {
+            "name": "streamed",
+            "path": f"{shards}/*.tar",
+            "size": 8,
+            "names": ["a", "b"],
+            "batch": 4,
+            "workers": 0,
+        },
         "optimizer": {"name": "adamw", "lr": 1e-3},
         "schedule": {"warmup": 0, "final": 1.0},
         "preview": {"every": 0},
