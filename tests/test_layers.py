@@ -17,7 +17,7 @@ LEVELS = {
     **dict.fromkeys(("tensor", "draws", "noise", "prediction", "degradations", "networks"), 0),
     **dict.fromkeys(("process", "space"), 1),
     **dict.fromkeys(("times", "solvers", "denoiser", "classify"), 2),
-    **dict.fromkeys(("guidance", "sample", "likelihood", "latent", "restart", "preset"), 3),
+    **dict.fromkeys(("guidance", "sample", "likelihood", "latent", "restart", "preset", "large"), 3),
     **dict.fromkeys(("methods", "metrics", "data", "restoration", "generation"), 4),
     **dict.fromkeys(("interop", "report"), 5),
     "interop.diffusers_pipeline": 6,

@@ -8,8 +8,8 @@
 `Solver` will do with `sample`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from .sample import sample
 from .solvers import Ancestral, Consistency, Corrected, EulerMaruyama, Exponential, Heun, Langevin, ReverseDiffusion
 from .space import Space
 
-__all__ = ["PRESETS", "USUAL", "generate"]
+__all__ = ["PRESETS", "USUAL", "Blocks", "generate", "width"]
 
 USUAL = ("ode-2c", 10)
 """Solver and evaluations of a model that is no student."""
@@ -138,3 +138,36 @@ def generate(
             randomised(denoise, noise, channels), process, space, shape=start.shape, times=grid, solver=preset.solver,
             noise=noise, start=start, **given, **cond,
         )  # fmt: skip
+
+
+def width(shape: Sequence[int], device: torch.device | str = "cpu") -> int:
+    """How many images of `shape` (C, H, W) a network sees at once in `Blocks`: a matter of size and device alone."""
+    pixels, most = (1 << 14, 16) if torch.device(device).type == "cpu" else (1 << 20, 256)
+    return max(1, min(most, pixels // (shape[-1] * shape[-2])))
+
+
+@final
+class Blocks:
+    """Images by number, bit for bit the same whatever others are wanted with them.
+
+    A network's sums depend, in their last bits, on how many images it sees and at which place. So image i is always
+    made in the block of numbers i - i mod w .. + w, whoever asks for it; what nobody wants of a block is dropped. The
+    last block is kept, for those who ask in order.
+
+    Arguments:
+        width: w, of `width`.
+        make: the images (w, C, H, W) of a whole block of numbers.
+    """
+
+    def __init__(self, width: int, make: Callable[[range], Tensor]) -> None:
+        self.width, self.make = width, make
+        self.kept: tuple[int, Tensor] | None = None
+
+    def __call__(self, numbers: Iterable[int]) -> Iterator[Tensor]:
+        """(C, H, W) each."""
+        for number in numbers:
+            block, place = divmod(number, self.width)
+            if self.kept is None or self.kept[0] != block:
+                self.kept = None  # before there are two
+                self.kept = block, self.make(range(block * self.width, (block + 1) * self.width))
+            yield self.kept[1][place]

@@ -17,13 +17,14 @@ from torch import Tensor
 from . import times
 from .denoiser import Denoiser
 from .guidance import randomised, tiled
+from .large import levels, light, restored_in_bands, streams
 from .noise import PerSample
 from .prediction import Prediction
 from .preset import Preset, chosen, leaping
 from .process import Process
 from .sample import sample
 from .solvers import Ancestral, Consistency, EulerMaruyama, Exponential, Heun
-from .space import Space
+from .space import Pixels, Residual, Space
 
 __all__ = ["END", "PRESETS", "USUAL", "Restored", "presets", "restore", "seen", "telling"]
 
@@ -109,7 +110,7 @@ class Restored:
     """What came back.
 
     Arguments:
-        image: (3, H, W) in [0, 1]; the mean where several samples were drawn.
+        image: (3, H, W) in [0, 1], or levels where those were given; the mean where several samples were drawn.
         spread: (1, H, W), the standard deviation over the samples, root mean square over channels; None for one.
         evaluations: network evaluations per sample.
         seconds: wall-clock time of all samples.
@@ -166,7 +167,10 @@ def restore(
     overlap: int = 64,
     contexts: Mapping[str, Tensor] | None = None,
 ) -> Restored:
-    """Restore one degraded photograph y (3, H, W) in [0, 1], of any size.
+    """Restore one degraded photograph y (3, H, W) in [0, 1], or its 8-bit levels as uint8, of any size.
+
+    Photographs larger than a tile are restored in bands by the solvers that allow it (all but posterior, euler and
+    heun, of models without a noise input): see `large` for the memory.
 
     Arguments:
         steps: network evaluations, at least 1; None for 8, or 2 of a student.
@@ -192,25 +196,52 @@ def restore(
     process = denoiser.process
     preset = presets(process, denoiser.prediction)[solver]
     grid = preset.grid(process, steps)
-    counted = _Counted(tiled(denoiser, tile, overlap))
     device = next(denoiser.parameters()).device
-    photograph = y[None].to(device)
     began = time.perf_counter()
-    told = telling(denoiser, task) | seen(denoiser, photograph, contexts)
-    with torch.no_grad():
-        observed, space = space.observed(photograph)
-    mean, square = torch.zeros_like(photograph), torch.zeros_like(photograph)
-    for k in range(samples):
-        noise = PerSample([seed + k])
-        x = sample(
-            randomised(counted, noise, denoiser.noise_channels), process, space, shape=observed.shape, times=grid,
-            solver=preset.solver, noise=noise, y=observed, image=observed, **told,
-        )  # fmt: skip
-        change = x - mean  # Welford: no sample set is ever held
+    plain = isinstance(space, Pixels | Residual) and not denoiser.noise_channels
+    planned = streams(preset.solver, process, grid) if plain and max(y.shape[1:]) > tile else None
+    wanted = contexts is not None or getattr(denoiser.network, "contexts", {})
+    told = telling(denoiser, task) | (seen(denoiser, light(y[None].to(device)), contexts) if wanted else {})
+    work = _Counted(denoiser if planned else tiled(denoiser, tile, overlap))
+
+    def draw(number: int) -> Tensor:
+        """(3, H, W), on the device; in bands: of the type of y, where that is."""
+        noise = PerSample([number])
+        if planned is not None:
+            return restored_in_bands(
+                work, process, space, y[None], grid, planned, noise.generators[0],
+                size=tile, overlap=overlap, device=device, **told,
+            )[0]  # fmt: skip
+        with torch.no_grad():
+            observed, coded = space.observed(light(y[None].to(device)))
+        given = randomised(work, noise, denoiser.noise_channels)
+        return sample(
+            given, process, coded, shape=observed.shape, times=grid, solver=preset.solver, noise=noise, y=observed,
+            image=observed, **told,
+        )[0]  # fmt: skip
+
+    image, spread = _moments(draw, seed, samples)
+    image = levels(image) if y.dtype == torch.uint8 and image.dtype != torch.uint8 else image
+    return Restored(image.cpu(), spread, _per_sample(work, samples, steps, planned), time.perf_counter() - began)
+
+
+def _per_sample(work: "_Counted", samples: int, steps: int, banded: object) -> int:
+    """Network evaluations; in bands, where each tile is a call, as planned."""
+    return steps if banded else work.calls // samples
+
+
+def _moments(draw: Callable[[int], Tensor], seed: int, samples: int) -> tuple[Tensor, Tensor | None]:
+    """Mean and spread of the samples (Welford: no sample set is ever held); of one, itself and None."""
+    mean = draw(seed)
+    if samples == 1:
+        return mean, None
+    mean, square = light(mean), torch.zeros(mean.shape, device=mean.device)
+    for k in range(1, samples):
+        x = light(draw(seed + k))
+        change = x - mean
         mean += change / (k + 1)
         square += change * (x - mean)
-    spread = (square[0] / (samples - 1)).mean(0, keepdim=True).sqrt().cpu() if samples > 1 else None
-    return Restored(mean[0].cpu(), spread, counted.calls // samples, time.perf_counter() - began)
+    return mean, (square / (samples - 1)).mean(0, keepdim=True).sqrt().cpu()
 
 
 class _Counted:

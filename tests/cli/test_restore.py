@@ -12,6 +12,7 @@ from PIL import Image
 
 from undrift import load
 from undrift.cli import restorer
+from undrift.cli.manifest import FILE
 from undrift.cli.restorer import Restorer
 from undrift.data import read, write
 from undrift.restoration import restore
@@ -123,7 +124,7 @@ def test_broken_files_are_named_and_the_rest_is_done(undrift_, photograph, model
     broken = spoil(tmp_path)
     code, lines, errors = undrift_("restore", "in", "-o", "out", "--model", model, *FAST)
     assert code == 2
-    assert sorted(os.listdir("out")) == ["a.jpg", "z.png"]
+    assert sorted(os.listdir("out")) == [FILE, "a.jpg", "z.png"]
     assert lines[-1] == "2 of 5 photographs restored into out"
     assert len(errors) == 3
     for error, (name, line) in zip(errors, broken.items(), strict=True):
@@ -144,7 +145,7 @@ def test_whatever_one_photograph_raises_the_others_are_done(undrift_, photograph
     for i in range(3):
         photograph(tmp_path / "in" / f"{i}.png", width=28 + i)
     code, _, errors = undrift_("restore", "in", "-o", "out", "--model", model, *FAST)
-    assert (code, len(errors), sorted(os.listdir("out"))) == (2, 1, ["0.png", "2.png"])
+    assert (code, len(errors), sorted(os.listdir("out"))) == (2, 1, [FILE, "0.png", "2.png"])
     assert errors[0].startswith("undrift: in/1.png: ")
 
 

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from undrift.cli.manifest import FILE
+
 
 def read(path):
     return np.asarray(Image.open(path))
@@ -11,6 +13,7 @@ def test_a_folder_holds_each_image_and_the_picture(undrift_, generator, tmp_path
     code, out, _ = undrift_("sample", "--model", generator, "--count", "4", "--steps", "2", "-o", "made")
     assert code == 0
     assert sorted(p.name for p in (tmp_path / "made").iterdir()) == [
+        FILE,
         "000000-cat.png",
         "000001-dog.png",
         "000002-ant-bear.png",

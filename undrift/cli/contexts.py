@@ -1,6 +1,7 @@
 """What a DA-CLIP model is told of a photograph, from files: tensors named `image_context` and `degradation_context`."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import final
 
@@ -35,6 +36,12 @@ class Contexts:
             return {name: value.reshape(1, -1) for name, value in load_file(file).items()}
         except SafetensorError as error:
             raise ValueError(f"{file}: damaged, or no .safetensors file ({error})") from None
+
+    def digest(self) -> str:
+        """Of all its files, by name and content."""
+        root = Path(self.path or "")
+        files = sorted(root.glob("*.safetensors")) if root.is_dir() else [root]
+        return sha256(b"".join(file.name.encode() + sha256(file.read_bytes()).digest() for file in files)).hexdigest()
 
 
 def check_told(denoiser: Denoiser, path: str | None) -> None:

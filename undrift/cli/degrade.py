@@ -28,8 +28,9 @@ def run(*, inputs: Sequence[str], out: str, task: str, seed: int, paired: bool) 
     from ..data import generator, read, write
     from ..degradations import TASKS
     from ..registry import check_keys
-    from .batch import each
-    from .outputs import assign, prepare
+    from .outputs import Jobs
+    from .photographs import folder_job
+    from .world import joined
 
     check_keys([task], [*TASKS, "all"], "task")
     tasks = list(TASKS) if task == "all" else [task]
@@ -39,10 +40,7 @@ def run(*, inputs: Sequence[str], out: str, task: str, seed: int, paired: bool) 
             return [Path(name, side, below.with_suffix(".png")) for name in tasks for side in ("LQ", "GT")]
         return [below.with_name(f"{below.stem}.{name}.png") for name in tasks]
 
-    jobs = assign(inputs, Path(out), names)
-    prepare(jobs)
-    index = {path: i for i, path in enumerate(jobs)}
-    bar = tqdm(total=len(jobs) * len(tasks), unit="image", disable=None, dynamic_ncols=True)
+    index: dict[Path, int] = {}
 
     def degrade(path: Path, files: tuple[Path, ...]) -> str:
         photo = read(path)
@@ -56,4 +54,14 @@ def run(*, inputs: Sequence[str], out: str, task: str, seed: int, paired: bool) 
             bar.update()
         return f"{path} -> {files[0] if len(files) == 1 else f'{len(files)} files'}"
 
-    return each(jobs, degrade, f"degraded into {out}", bar)
+    def progress(jobs: Jobs) -> tqdm:
+        bar.reset(len(jobs) * len(tasks))
+        return bar
+
+    with joined() as world:
+        bar = tqdm(unit="image", disable=None if world.first else True, dynamic_ncols=True)
+        return folder_job(
+            inputs, Path(out), names, degrade, progress,
+            settings={"command": "degrade", "tasks": tasks, "seed": seed, "paired": paired},
+            done=f"degraded into {out}", world=world, index=index,
+        )  # fmt: skip

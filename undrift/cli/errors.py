@@ -2,7 +2,7 @@
 
 import os
 
-__all__ = ["expected", "one_line"]
+__all__ = ["expected", "one_line", "printable"]
 
 _EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
 
@@ -16,8 +16,17 @@ def one_line(error: BaseException) -> str:
     if _out_of_memory(error) and not str(error).startswith("out of memory"):
         return "out of memory: give a smaller --tile or --batch, or smaller images"
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        return f"{os.fspath(error.filename)}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """One line that any terminal takes: control characters, and bytes of names that are no text, as escapes."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogateescape").decode("ascii", "backslashreplace")
+        if not "\udc80" <= c <= "\udcff" else f"\\x{ord(c) - 0xDC00:02x}"
+        for c in text
+    )  # fmt: skip
 
 
 def _out_of_memory(error: BaseException) -> bool:

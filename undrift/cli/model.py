@@ -1,5 +1,7 @@
 """The model that a command works with, where it should run."""
 
+import os
+
 import torch
 
 from ..denoiser import Denoiser
@@ -25,7 +27,10 @@ def stand_in(model: str, steps: int | None, solver: str | None, few: int) -> str
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        local = int(os.environ.get("LOCAL_RANK", "0"))  # each process of a machine has its own
+        return torch.device("cuda", local % torch.cuda.device_count())
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

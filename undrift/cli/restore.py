@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--contexts", metavar="PATH", help="for DA-CLIP: a .safetensors file, or a folder with one per photograph"
     )  # fmt: skip
     add_machine(parser)
-    parser.epilog = "Existing files in OUT are replaced; input files never are."
+    parser.epilog = "Existing files in OUT are replaced, but for those that an earlier run made alike; input files never are."
 
 
 def run(
@@ -45,11 +45,12 @@ def run(
     from ..preset import chosen
     from ..registry import check_keys
     from ..restoration import PRESETS, USUAL, telling
-    from .batch import each
     from .contexts import Contexts, check_told
     from .model import open_model, stand_in
-    from .outputs import assign, prepare, target
+    from .outputs import target
+    from .photographs import folder_job
     from .restorer import Restorer
+    from .world import joined
 
     if solver is not None:
         check_keys([solver], PRESETS, "solver")
@@ -60,6 +61,9 @@ def run(
     check_told(denoiser, contexts)
     settings = chosen(denoiser, solver, steps, USUAL)[::-1]
     restorer = Restorer(model, denoiser, space, *settings, seed, samples, tile, task, Contexts(contexts))
-    jobs = assign(inputs, folder, lambda below: restorer.names(below.with_name(name) if name else below))
-    prepare(jobs)
-    return each(jobs, restorer, f"restored into {folder}", restorer.progress(jobs))
+    with joined() as world:
+        return folder_job(
+            inputs, folder, lambda below: restorer.names(below.with_name(name) if name else below),
+            restorer, lambda jobs: restorer.progress(jobs, quiet=not world.first),
+            settings=restorer.identity(), done=f"restored into {folder}", world=world, keep=name is None,
+        )  # fmt: skip

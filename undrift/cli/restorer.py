@@ -13,6 +13,7 @@ from .. import __version__
 from ..data import Photo, read, write
 from ..data.image import FORMATS
 from ..denoiser import Denoiser
+from ..evaluation import fingerprint
 from ..guidance.tiled import covered
 from ..restoration import restore
 from ..space import Space
@@ -47,9 +48,15 @@ class Restorer:
         main = below if below.suffix.lower() in FORMATS else below.with_suffix(".png")
         return [main, below.with_name(f"{below.stem}.spread.png")][: min(self.samples, 2)]
 
-    def progress(self, paths: Iterable[Path]) -> tqdm:
+    def identity(self) -> dict[str, Any]:
+        """All that a restored photograph depends on but itself, for the manifest."""
+        facts: dict[str, Any] = {"command": "restore", "tile": self.tile, "weights": fingerprint(self.model)}
+        facts |= {"contexts": self.contexts.digest()} if self.contexts.path else {}
+        return facts | self._facts()
+
+    def progress(self, paths: Iterable[Path], quiet: bool = False) -> tqdm:
         """A bar over all photographs, in pixels that the network sees; nothing where there is no terminal."""
-        self.bar = tqdm(disable=None, unit="px", unit_scale=True, dynamic_ncols=True)
+        self.bar = tqdm(disable=True if quiet else None, unit="px", unit_scale=True, dynamic_ncols=True)
         if not self.bar.disable:
             self.bar.reset(sum(map(self._work, paths)))
             self.denoiser.register_forward_hook(self._seen)
@@ -67,7 +74,7 @@ class Restorer:
 
     def __call__(self, path: Path, files: tuple[Path, ...]) -> str:
         self.bar.set_description(path.name)
-        photo = read(path)
+        photo = read(path, levels=True)
         result = restore(
             self.denoiser,
             self.space,

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 from pathlib import Path
 
 from .arguments import add_machine, whole
@@ -29,8 +28,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", metavar="PX", type=whole(1), help="side of the images (what the model was trained on)"
     )
+    parser.add_argument(
+        "--batch", metavar="N", type=whole(1), default=16, help="images between two writes; changes none of them (16)"
+    )
     add_machine(parser)
-    parser.epilog = "Image k depends on seed + k and its class alone: not on the count, and not on the device."
+    parser.epilog = (
+        "Image k depends on seed + k and its class alone: not on the count, the batch or the number of processes. "
+        "In a folder, what an earlier run made alike is not made again."
+    )
 
 
 def run(
@@ -45,20 +50,17 @@ def run(
     temperature: float,
     seed: int,
     size: int | None,
+    batch: int,
     device: str,
     threads: int,
 ) -> int:
-    import torch
-    from tqdm import tqdm
-
-    from ..data import write
     from ..data.image import FORMATS
-    from ..generation import USUAL, generate
+    from ..generation import USUAL
     from ..preset import chosen
-    from ..report import sheet
-    from .folder import writable
     from .generator import open_generator
     from .model import stand_in
+    from .sampling import Sampling
+    from .world import joined
 
     if guidance is None:
         model = stand_in(model, steps, solver, few=4)
@@ -71,27 +73,10 @@ def run(
     single = bool(path.suffix) and not path.is_dir() and not out.endswith(("/", os.sep))
     if single and path.suffix.lower() not in FORMATS:
         raise ValueError(f"{out}: cannot write {path.suffix}: use one of {' '.join(FORMATS)}, or end a folder with /")
-    folder = writable(path.parent if single else path)
-    images = list[torch.Tensor]()
-    with tqdm(total=count, unit="image", disable=None) as bar:
-        for batch in generate(
-            denoise, generator.process, generator.space,
-            shape=shape, seeds=range(seed, seed + count), steps=steps, solver=solver, label=labels,
-            temperature=temperature,
-            device=next(generator.denoiser.parameters()).device, noise_channels=generator.denoiser.noise_channels,
-            **told,
-        ):  # fmt: skip
-            for image in batch.cpu():
-                if not single:
-                    k = len(images)
-                    name = (
-                        "" if labels is None else f"-{re.sub(r'[^A-Za-z0-9]+', '-', generator.names[int(labels[k])])}"
-                    )
-                    write(folder / f"{seed + k:06d}{name}.png", image)
-                images.append(image)
-            bar.update(len(batch))
-    picture = path if single else folder / "grid.png"
     across = len(generator.names) if labels is not None and label is None else round(count**0.5)
-    write(picture, sheet(torch.stack(images), max(1, min(across, count))))
-    print(f"{count} images, {steps} evaluations each with {solver}{generator.student(told)}: {picture}")
-    return 0
+    work = Sampling(
+        model, generator, denoise, told, shape, labels, steps, solver, seed, temperature, guidance, count, batch,
+        across=max(1, min(across, count)), path=path, single=single,
+    )  # fmt: skip
+    with joined() as world:
+        return work.run(world)

@@ -8,7 +8,7 @@ itself reduces to 8 bits on opening.
 import io
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,8 @@ class Photo:
     """A photograph as read.
 
     Arguments:
-        pixels: (3, H, W) float32 in [0, 1]; a grey file is replicated to three channels.
+        pixels: (3, H, W) float32 in [0, 1]; a grey file is replicated to three channels. `read(levels=True)` keeps
+            the uint8 levels of a file of 8 bits, a quarter of the memory.
         alpha: (1, H, W) float32 in [0, 1], or None.
         grey: the file had no colour; ``write`` makes it grey again.
         bits: 8 or 16 (16 only for grey files).
@@ -64,7 +65,7 @@ def _named(path: Path, limit: int) -> Iterator[None]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"{path}: more than {limit / 1e6:g} million pixels; raise limit= to read it") from None
+        raise ValueError(f"{path}: more than {limit / 1e6:g} million pixels; if you trust it, set UNDRIFT_MEGAPIXELS higher") from None
     except UnidentifiedImageError:
         what = "not an image that Pillow can read" if path.stat().st_size else "an empty file"
         raise ValueError(f"{path}: {what}") from None
@@ -76,9 +77,11 @@ def _named(path: Path, limit: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _tensor(array: np.ndarray, scale: float) -> Tensor:
-    """(H, W) or (H, W, C) -> (C, H, W) in [0, 1]."""
+def _tensor(array: np.ndarray, scale: float, levels: bool = False) -> Tensor:
+    """(H, W) or (H, W, C) -> (C, H, W) in [0, 1]; or as it is."""
     planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    if levels:
+        return torch.from_numpy(np.array(planes, order="C"))
     return torch.from_numpy(np.array(planes, dtype=np.float32, order="C")).div_(scale)
 
 
@@ -116,13 +119,17 @@ def _upright(im: Image.Image) -> Image.Image:
         return im
 
 
-def read(path: str | os.PathLike[str], limit: int = 200_000_000) -> Photo:
+def read(path: str | os.PathLike[str], limit: int | None = None, *, levels: bool = False) -> Photo:
     """Read a photograph: first frame of an animation, EXIF orientation applied, CMYK and LAB brought to sRGB.
+
+    Arguments:
+        limit: pixels; None for 200 million, or as many millions as the environment variable UNDRIFT_MEGAPIXELS says.
+        levels: keep 8-bit files in uint8.
 
     Raises ValueError for what is no image, is truncated, or has more than ``limit`` pixels; OSError for what
     cannot be opened.
     """
-    path = Path(path)
+    path, limit = Path(path), _limit() if limit is None else limit
     with _named(path, limit), Image.open(path) as opened:
         opened.load()
         icc = opened.info.get("icc_profile") or None
@@ -133,35 +140,53 @@ def read(path: str | os.PathLike[str], limit: int = 200_000_000) -> Photo:
             im, icc = _to_srgb(im, icc), None
         grey = im.mode in ("1", "L", "LA", "La")
         if im.has_transparency_data:
-            rgba = _tensor(np.asarray(im.convert("RGBA")), 255.0)
-            return Photo(rgba[:3].contiguous(), rgba[3:].contiguous(), grey, 8, icc, path)
-        return Photo(_tensor(np.asarray(im.convert("RGB")), 255.0), None, grey, 8, icc, path)
+            rgba = _tensor(np.asarray(im.convert("RGBA")), 255.0, levels)
+            alpha = rgba[3:].float().div_(255) if levels else rgba[3:].contiguous()
+            return Photo(rgba[:3].contiguous(), alpha, grey, 8, icc, path)
+        return Photo(_tensor(np.asarray(im.convert("RGB")), 255.0, levels), None, grey, 8, icc, path)
 
 
-def _quantised(planes: Tensor, bits: int) -> np.ndarray:
-    """(C, H, W) in [0, 1] -> (H, W) or (H, W, C) unsigned integers."""
-    top = 2**bits - 1
-    array = planes.mul(top).round_().permute(1, 2, 0).numpy().astype(np.uint8 if bits == 8 else np.uint16)
+def _limit() -> int:
+    """The most pixels that are read; ValueError for an UNDRIFT_MEGAPIXELS that is no positive number."""
+    text = os.environ.get("UNDRIFT_MEGAPIXELS", "200")
+    try:
+        limit = round(float(text) * 1e6)
+    except (ValueError, OverflowError):
+        limit = 0
+    if limit < 1:
+        raise ValueError(f"UNDRIFT_MEGAPIXELS={text}: need a positive number, the most million pixels of an image")
+    return limit
+
+
+ROWS = 256  # of a large photograph that are float at a time
+
+
+def _quantised(planes: Callable[[slice], Tensor], height: int, bits: int = 8) -> np.ndarray:
+    """Rows -> (C, rows, W) in [0, 1], made (H, W) or (H, W, C) unsigned integers."""
+    made = []
+    for first in range(0, height, ROWS):
+        part = planes(slice(first, min(first + ROWS, height))).mul(2**bits - 1).round_().permute(1, 2, 0)
+        made.append(part.numpy().astype(np.uint8 if bits == 8 else np.uint16))
+    array = np.concatenate(made) if len(made) > 1 else made[0]
     return np.ascontiguousarray(array[..., 0] if array.shape[-1] == 1 else array)
 
 
 def _image(pixels: Tensor, like: Photo | None, kind: str) -> Image.Image:
     """The Pillow image of the richest mode that both ``like`` and the format know."""
-    x = pixels.detach().to("cpu", torch.float32).clamp(0, 1)
-    if like is None:
-        return Image.fromarray(_quantised(x, 8))
-    if like.alpha is not None and kind in (
-        "JPEG",
-        "BMP",
-    ):  # no alpha there: what a viewer would show on white
-        x = x * like.alpha + (1 - like.alpha)
-    if like.grey:
-        x = x.mean(0, keepdim=True)
-        if like.bits == 16 and kind in ("PNG", "TIFF"):
-            return Image.fromarray(_quantised(x, 16))
-    if like.alpha is not None and kind not in ("JPEG", "BMP"):
-        x = torch.cat((x, like.alpha))
-    return Image.fromarray(_quantised(x, 8))
+    alpha, height = (None if like is None else like.alpha), pixels.shape[1]
+    opaque = kind in ("JPEG", "BMP")  # no alpha there: what a viewer would show on white
+    grey = like is not None and like.grey
+
+    def rows(at: slice) -> Tensor:
+        x = pixels[:, at].detach().to("cpu", torch.float32)
+        x = x.div(255) if pixels.dtype == torch.uint8 else x.clamp(0, 1)
+        if alpha is not None and opaque:
+            x = x * alpha[:, at] + (1 - alpha[:, at])
+        x = x.mean(0, keepdim=True) if grey else x
+        return torch.cat((x, alpha[:, at])) if alpha is not None and not opaque and not deep else x
+
+    deep = grey and like is not None and like.bits == 16 and kind in ("PNG", "TIFF")
+    return Image.fromarray(_quantised(rows, height, 16 if deep else 8))
 
 
 def write(
@@ -170,7 +195,7 @@ def write(
     like: Photo | None = None,
     text: Mapping[str, str] | None = None,
 ) -> None:
-    """Write ``pixels`` (3 or 1, H, W), clamped to [0, 1], in the format of the suffix; never leaves half a file.
+    """Write ``pixels`` (3 or 1, H, W), clamped to [0, 1], or uint8 levels, in the format of the suffix; never leaves half a file.
 
     ``like`` gives back alpha (laid on white where the format has none), greyness, bit depth and ICC profile;
     ``text`` goes into a PNG's text chunks and is ignored elsewhere. Raises ValueError for an unknown suffix,
@@ -179,7 +204,7 @@ def write(
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{path}: unknown suffix {path.suffix!r}; use one of {', '.join(FORMATS)}")
-    if not (pixels.ndim == 3 and pixels.shape[0] in (1, 3) and torch.isfinite(pixels).all()):
+    if not (pixels.ndim == 3 and pixels.shape[0] in (1, 3) and _finite(pixels)):
         raise ValueError(
             f"{path}: expected finite pixels (3 or 1, H, W), got shape {tuple(pixels.shape)} or infinite values"
         )
@@ -194,6 +219,10 @@ def write(
             chunks.add_text(key, value)
         options = options | {"pnginfo": chunks}
     _save(_image(pixels, like, kind), path, kind, options)
+
+
+def _finite(pixels: Tensor) -> bool:
+    return pixels.dtype == torch.uint8 or all(bool(plane.isfinite().all()) for plane in pixels)
 
 
 def _save(im: Image.Image, path: Path, kind: str, options: Mapping[str, object]) -> None:

@@ -25,7 +25,7 @@ from .. import metrics
 from ..data import generator
 from ..data.labelled import read_labelled
 from ..denoiser import Denoise, Denoiser
-from ..generation import PRESETS, generate
+from ..generation import PRESETS, Blocks, generate, width
 from ..metrics import Estimate, Extractor, Features
 from ..metrics.estimate import mean_of
 from ..registry import check_keys
@@ -111,23 +111,30 @@ def sampler(
         raise ValueError(f"{spec!r}: need solver:evaluations, as ode-2:10")
     grid = PRESETS[solver].grid(denoiser.process, int(number))
 
-    def draw(numbers: range) -> tuple[Tensor, float]:
+    asked = 0
+
+    def counted(z: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        nonlocal asked
+        asked += len(z)
+        estimate: Tensor = denoiser(z, t, **cond)
+        return estimate
+
+    def make(numbers: range) -> Tensor:
+        nonlocal asked
         asked = 0
-
-        def counted(z: Tensor, t: Tensor, **cond: Any) -> Tensor:
-            nonlocal asked
-            asked += len(z)
-            estimate: Tensor = denoiser(z, t, **cond)
-            return estimate
-
         seeds = [generator("noise", seed, i).initial_seed() for i in numbers]
         label = torch.tensor(numbers) % classes if classes else None
         batches = generate(
             guide(counted), denoiser.process, space, shape=shape, seeds=seeds, steps=int(number), solver=solver,
-            label=label, batch=len(seeds), device=next(denoiser.parameters()).device,
-            noise_channels=denoiser.noise_channels,
+            label=label, batch=len(seeds), device=device, noise_channels=denoiser.noise_channels,
         )  # fmt: skip
-        return torch.cat(list(batches)).cpu(), asked / len(numbers)
+        return torch.cat(list(batches)).cpu()
+
+    device = next(denoiser.parameters()).device
+    blocks = Blocks(width(shape, device), make)
+
+    def draw(numbers: range) -> tuple[Tensor, float]:
+        return torch.stack(list(blocks(numbers))), asked / blocks.width
 
     known = {"solver": repr(PRESETS[solver].solver), "grid": sha256(grid.numpy().tobytes()).hexdigest()[:16]}
     return Sampler(spec, draw, known | {"classes": classes} | dict(facts or {}))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..denoiser import Denoise
 
-__all__ = ["covered", "tiled"]
+__all__ = ["covered", "ramp", "spans", "stride_of", "tiled"]
 
 ALIGN = 16  # tile origins: the block grid of JPEG (with halved chroma) and the stride of the networks
 
@@ -24,7 +24,7 @@ def tiled(denoise: Denoise, size: int = 512, overlap: int = 64) -> Denoise:
     with it. Images that fit in one tile pass through. Memory is bounded by the state and one tile.
     Raises ValueError unless 16 <= overlap <= size / 2.
     """
-    stride = _stride(size, overlap)
+    stride = stride_of(size, overlap)
 
     def estimate(z: Tensor, t: Tensor, **cond: Any) -> Tensor:
         height, width = z.shape[-2:]
@@ -32,11 +32,11 @@ def tiled(denoise: Denoise, size: int = 512, overlap: int = 64) -> Denoise:
             return denoise(z, t, **cond)
         total = torch.zeros_like(z)
         weights = z.new_zeros(height, width)
-        for rows in _spans(height, size, stride):
-            for columns in _spans(width, size, stride):
+        for rows in spans(height, size, stride):
+            for columns in spans(width, size, stride):
                 part = (..., rows, columns)
                 cut = {k: v[part] if _spatial(v, z) else v for k, v in cond.items()}
-                window = _ramp(rows, height, overlap, z)[:, None] * _ramp(columns, width, overlap, z)
+                window = ramp(rows, height, overlap, z)[:, None] * ramp(columns, width, overlap, z)
                 total[part] += denoise(z[part], t, **cut) * window
                 weights[part] += window
         return total.div_(weights)
@@ -46,18 +46,19 @@ def tiled(denoise: Denoise, size: int = 512, overlap: int = 64) -> Denoise:
 
 def covered(height: int, width: int, size: int = 512, overlap: int = 64) -> int:
     """Pixels in all tiles of an image, overlaps counted as often as they are seen: the work of one estimate."""
-    stride = _stride(size, overlap)
-    down, across = (sum(int(s.stop - s.start) for s in _spans(side, size, stride)) for side in (height, width))
+    stride = stride_of(size, overlap)
+    down, across = (sum(int(s.stop - s.start) for s in spans(side, size, stride)) for side in (height, width))
     return down * across
 
 
-def _stride(size: int, overlap: int) -> int:
+def stride_of(size: int, overlap: int) -> int:
+    """From tile to tile; ValueError unless 16 <= overlap <= size / 2."""
     if not ALIGN <= overlap <= size // 2:
         raise ValueError(f"tiles of {size} overlapping by {overlap}: need {ALIGN} <= overlap <= half of size")
     return (size - overlap) // ALIGN * ALIGN
 
 
-def _spans(length: int, size: int, stride: int) -> Iterator[slice]:
+def spans(length: int, size: int, stride: int) -> Iterator[slice]:
     """Slices of at most `size` that cover `length`, their starts multiples of the stride."""
     start = 0
     while start + size < length:
@@ -66,7 +67,7 @@ def _spans(length: int, size: int, stride: int) -> Iterator[slice]:
     yield slice(start, length)
 
 
-def _ramp(span: slice, length: int, overlap: int, like: Tensor) -> Tensor:
+def ramp(span: slice, length: int, overlap: int, like: Tensor) -> Tensor:
     """Weights along one side: 0, then rising, then 1 from an inner border on; 1 up to the image's border."""
     count, margin = span.stop - span.start, overlap // 4
     position = torch.arange(count, device=like.device, dtype=like.dtype) + 0.5 - margin

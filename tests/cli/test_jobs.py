@@ -1,0 +1,187 @@
+"""Folder jobs: the same files whatever the processes and the batch, nothing done twice, nothing half done."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from undrift.cli import manifest, photographs, restorer
+from undrift.cli.manifest import FILE
+
+FAST = ("--steps", "2", "--device", "cpu")
+
+
+def contents(folder):
+    """Every file but the manifest: its bytes."""
+    files = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != FILE]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def together(tmp_path, *commands, processes=2):
+    """The commands in several processes; what came out, and the errors."""
+    (tmp_path / "words.json").write_text(json.dumps([[str(word) for word in words] for words in commands]))
+    here = Path(__file__).parents[2]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    environment = os.environ | {"PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(
+        [*torchrun, str(Path(__file__).with_name("many.py")), "words.json"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert "Traceback" not in found.stderr, found.stderr
+    return found.returncode, found.stdout.splitlines(), [s for s in found.stderr.splitlines() if s.startswith("undrift")]
+
+
+def test_processes_and_batches_change_no_file(undrift_, photograph, model, generator, tmp_path):
+    for i in range(5):
+        photograph(tmp_path / "in" / f"{i}.png", 20 + 20 * i, 30, seed=i)
+    (tmp_path / "in" / "bad.png").write_bytes(b"\x89PNG")
+    sample = ["sample", "--model", generator, "--count", 37, "--seed", 5, *FAST]
+    restore = ["restore", "in", "--model", model, *FAST, "--tile", 32]
+    degrade = ["degrade", "in", "--task", "noisy"]
+    for batch in (1, 3, 16):
+        assert undrift_(*sample, "--batch", batch, "-o", f"s{batch}")[0] == 0
+    assert undrift_(*restore, "-o", "r1")[0] == undrift_(*degrade, "-o", "d1")[0] == 2
+    commands = [[*sample, "--batch", 3, "-o", "s"], [*sample, "-o", "one.png"], [*restore, "-o", "r"]]
+    code, lines, errors = together(tmp_path, *commands, [*degrade, "-o", "d"])
+    assert code == 0, errors
+    assert contents("s") == contents("s1") == contents("s3") == contents("s16")
+    assert len(contents("s")) == 38
+    assert Path("one.png").read_bytes() == Path("s/grid.png").read_bytes()
+    assert contents("r") == contents("r1")
+    assert contents("d") == contents("d1")
+    assert len(contents("r")) == 5
+    assert len(errors) == 2  # one summary each
+    assert [line for line in lines if "of 6 photographs" in line] == [
+        "5 of 6 photographs restored into r",
+        "5 of 6 photographs degraded into d",
+    ]
+
+
+@pytest.mark.slow
+def test_what_is_wrong_ends_every_process(photograph, model, tmp_path):
+    photograph(tmp_path / "in.png")
+    code, lines, errors = together(tmp_path, ["restore", "gone", "-o", "out", "--model", model])
+    assert (code, lines, errors) == (0, [], ["undrift: no such file or folder: gone"])
+
+
+def test_a_second_start_does_what_is_left(undrift_, photograph, model, tmp_path, monkeypatch):
+    for i in range(4):
+        photograph(tmp_path / "in" / f"{i}.png", 20 + i, 30, seed=i)
+    words = ("restore", "in", "-o", "out", "--model", model, *FAST)
+    assert undrift_(*words)[0] == 0
+    first = contents("out")
+    worked = []
+    real = restorer.Restorer.__call__
+    monkeypatch.setattr(
+        restorer.Restorer, "__call__", lambda self, path, files: worked.append(path.name) or real(self, path, files)
+    )
+
+    def again(*more, of=4, skipped):
+        worked.clear()
+        code, lines, _ = undrift_(*words, *more)
+        assert code == 0
+        assert lines[-1].endswith(f", {skipped} of them by an earlier run") == (skipped > 0)
+        return sorted(worked)
+
+    assert again(skipped=4) == []
+    os.utime("in/0.png")  # touched, not changed
+    assert again(skipped=4) == []
+    photograph(tmp_path / "in" / "1.png", 21, 30, seed=9)
+    assert again(skipped=3) == ["1.png"]
+    Path("out/2.png").write_bytes(b"torn")
+    assert again(skipped=3) == ["2.png"]
+    Path("out/3.png").unlink()
+    assert again(skipped=3) == ["3.png"]
+    photograph(tmp_path / "in" / "1.png", 21, 30, seed=1)
+    assert again(skipped=3) == ["1.png"]
+    assert contents("out") == first
+    assert again("--seed", "1", skipped=0) == ["0.png", "1.png", "2.png", "3.png"]
+    text = Path("out", FILE).read_bytes()
+    for broken in (text[:-40], b"\xff\x00{]\n" + text, text + b'{"of": 3}\n[]\n{"of": "0.png"', b""):
+        Path("out", FILE).write_bytes(broken)
+        again("--seed", "1", skipped=4 - len(worked)) if False else undrift_(*words, "--seed", "1")
+        assert undrift_(*words, "--seed", "1")[1][-1].endswith(", 4 of them by an earlier run")
+
+
+def test_a_foreign_manifest_is_not_followed(undrift_, photograph, model, tmp_path):
+    photograph(tmp_path / "in" / "a.png")
+    Path("out").mkdir()
+    Path("elsewhere").write_text("mine")
+    os.symlink("../elsewhere", f"out/{FILE}")
+    code, _, errors = undrift_("restore", "in", "-o", "out", "--model", model, *FAST)
+    assert (code, len(errors)) == (2, 1)
+    assert Path("elsewhere").read_text() == "mine"
+
+
+def test_a_number_shifts_the_random_numbers_of_a_photograph(undrift_, photograph, tmp_path):
+    for i in (1, 2):
+        photograph(tmp_path / "in" / f"{i}.png", 40, 40, seed=i)
+    words = ("degrade", "in", "--task", "noisy", "-o")
+    assert undrift_(*words, "out")[0] == 0
+    photograph(tmp_path / "in" / "0.png", 40, 40)
+    assert undrift_(*words, "out")[1][-1] == "3 of 3 photographs degraded into out"
+    assert undrift_(*words, "fresh")[0] == 0
+    assert contents("out") == contents("fresh")
+
+
+def test_the_killed_leave_nothing_behind(tmp_path):
+    gone = subprocess.Popen(["sleep", "0"])
+    gone.wait()
+    for name in (f".a.png.{gone.pid}.part", f".b.png.{os.getppid()}.part", ".c.part", "d.png"):
+        (tmp_path / name).write_bytes(b"x")
+    manifest.sweep([tmp_path, tmp_path / "missing"])
+    assert sorted(os.listdir(tmp_path)) == [f".b.png.{os.getppid()}.part", ".c.part", "d.png"]
+
+
+KILLED = """
+import os, signal, sys
+from undrift.cli import restorer
+from undrift.cli.main import main
+count, name = int(sys.argv[1]), sys.argv[2]
+real = getattr(os, name)
+def last(*words, **more):
+    global count
+    count -= 1
+    if count == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*words, **more)
+setattr(os, name, last)
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize(("call", "count"), [("fsync", 1), ("replace", 2), ("fsync", 4)])
+def test_killed_at_any_call_it_goes_on(undrift_, photograph, tmp_path, call, count):
+    for i in range(3):
+        photograph(tmp_path / "in" / f"{i}.png", 40, 40, seed=i)
+    words = ["degrade", "in", "--task", "hazy", "-o"]
+    script = [sys.executable, "-c", KILLED, str(count), call, *words, "out"]
+    found = subprocess.run(script, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}, timeout=60)
+    assert found.returncode == -signal.SIGKILL
+    assert undrift_(*words, "out")[0] == undrift_(*words, "fresh")[0] == 0
+    assert contents("out") == contents("fresh")
+
+
+@pytest.mark.parametrize("where", ["write", "manifest"])
+def test_a_full_disk_is_one_line(undrift_, photograph, model, tmp_path, monkeypatch, where):
+    """The photographs before it are done, and stay so."""
+    for i in range(3):
+        photograph(tmp_path / "in" / f"{i}.png", seed=i)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    words = ("restore", "in", "-o", "out", "--model", model, *FAST)
+    assert undrift_("restore", "in/0.png", "-o", "out/", "--model", model, *FAST)[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        code, _, errors = undrift_(*words)
+    assert code == 2
+    assert {error.rpartition(": ")[2] for error in errors} == {"No space left on device"}
+    assert all(not name.endswith(".part") for name in os.listdir("out"))
+    assert undrift_(*words)[0] == 0
+    assert len(contents("out")) == 3
