@@ -72,17 +72,20 @@ class World:
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The world; its processes meet here and part here. Ends the command quietly where another process failed."""
+    """The world; its processes meet here and part here, unless a group is there already. Ends the command quietly where another process failed."""
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if size == 1:
         yield World()
         return
     import torch.distributed as dist
 
-    dist.init_process_group("gloo", timeout=WAIT)
+    owned = not dist.is_initialized()
+    if owned:
+        dist.init_process_group("gloo", timeout=WAIT)
     try:
         yield World(rank, size)
     except Elsewhere:
         raise SystemExit(0) from None
     finally:
-        dist.destroy_process_group()
+        if owned:
+            dist.destroy_process_group()
