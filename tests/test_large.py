@@ -11,7 +11,7 @@ from undrift.noise import PerSample
 from undrift.restoration import PRESETS, restore
 from undrift.sample import sample
 
-SIZE = dict(tile=48, overlap=24)
+SIZE = {"tile": 48, "overlap": 24}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from undrift.cli import manifest, photographs, restorer
+from undrift.cli import manifest, restorer
 from undrift.cli.manifest import FILE
 
 FAST = ("--steps", "2", "--device", "cpu")
@@ -32,7 +32,11 @@ def together(tmp_path, *commands, processes=2):
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert "Traceback" not in found.stderr, found.stderr
-    return found.returncode, found.stdout.splitlines(), [s for s in found.stderr.splitlines() if s.startswith("undrift")]
+    return (
+        found.returncode,
+        found.stdout.splitlines(),
+        [s for s in found.stderr.splitlines() if s.startswith("undrift")],
+    )
 
 
 def test_processes_and_batches_change_no_file(undrift_, photograph, model, generator, tmp_path):

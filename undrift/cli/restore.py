@@ -24,7 +24,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--contexts", metavar="PATH", help="for DA-CLIP: a .safetensors file, or a folder with one per photograph"
     )  # fmt: skip
     add_machine(parser)
-    parser.epilog = "Existing files in OUT are replaced, but for those that an earlier run made alike; input files never are."
+    parser.epilog = (
+        "Existing files in OUT are replaced, but for those that an earlier run made alike; input files never are."
+    )
 
 
 def run(

@@ -121,7 +121,7 @@ class Sampling:
 
     def _identity(self) -> dict[str, Any]:
         """All that an image depends on but its seed and class, which its file's name and line hold."""
-        facts = {"command": "sample", "undrift": __version__, "weights": fingerprint(self.model)}
+        facts: dict[str, Any] = {"command": "sample", "undrift": __version__, "weights": fingerprint(self.model)}
         facts |= {"shape": list(self.shape), "steps": self.steps, "solver": self.solver}
         told = {key: float(value) for key, value in self.told.items()}
         return facts | {"temperature": self.temperature, "guidance": self.guidance, "told": told}

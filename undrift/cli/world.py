@@ -47,13 +47,13 @@ class World:
         if self.first:
             try:
                 box[0] = make()
-            except Exception as error:
-                box[1] = error
-        error = box[1]
-        box[1] = error is not None
+            except Exception as caught:
+                box[1] = caught
+        failure = box[1]
+        box[1] = failure is not None
         dist.broadcast_object_list(box)
-        if error is not None:
-            raise error
+        if failure is not None:
+            raise failure
         if box[1]:
             raise Elsewhere
         made: T = box[0]
@@ -72,7 +72,10 @@ class World:
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The world; its processes meet here and part here, unless a group is there already. Ends the command quietly where another process failed."""
+    """The world; its processes meet here and part here, unless a group is there already.
+
+    Ends the command quietly where another process failed.
+    """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if size == 1:
         yield World()

@@ -65,7 +65,9 @@ def _named(path: Path, limit: int) -> Iterator[None]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"{path}: more than {limit / 1e6:g} million pixels; if you trust it, set UNDRIFT_MEGAPIXELS higher") from None
+        raise ValueError(
+            f"{path}: more than {limit / 1e6:g} million pixels; if you trust it, set UNDRIFT_MEGAPIXELS higher"
+        ) from None
     except UnidentifiedImageError:
         what = "not an image that Pillow can read" if path.stat().st_size else "an empty file"
         raise ValueError(f"{path}: {what}") from None
@@ -195,10 +197,11 @@ def write(
     like: Photo | None = None,
     text: Mapping[str, str] | None = None,
 ) -> None:
-    """Write ``pixels`` (3 or 1, H, W), clamped to [0, 1], or uint8 levels, in the format of the suffix; never leaves half a file.
+    """Write ``pixels`` (3 or 1, H, W), clamped to [0, 1], or uint8 levels, in the format of the suffix.
 
     ``like`` gives back alpha (laid on white where the format has none), greyness, bit depth and ICC profile;
-    ``text`` goes into a PNG's text chunks and is ignored elsewhere. Raises ValueError for an unknown suffix,
+    ``text`` goes into a PNG's text chunks and is ignored elsewhere. Never leaves half a
+    file. Raises ValueError for an unknown suffix,
     OSError where it cannot write.
     """
     path = Path(path)
