@@ -6,6 +6,7 @@ The cases are compared with the source, so a new `raise` needs a new case.
 import ast
 import traceback
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -49,6 +50,16 @@ MIX = Mixture(VP()).denoise
 CLASSES = Denoiser(UNet((4,), (1,), context=0, in_channels=1, cond_channels=0, classes=3), VP(), data)
 SEEING = Denoiser(UNet((4,), (1,), context=0), VP(), data)
 ENDS = (f64(1.0), f64(0.1))
+
+
+class Asking(torch.nn.Module):
+    contexts: ClassVar = {"text_context": 8}
+
+    def forward(self, z, c, text_context):
+        return z
+
+
+ASKING = Denoiser(Asking(), VP(), data)
 
 
 def NAN(z, t):
@@ -119,6 +130,7 @@ CASES = {  # what goes wrong: (the call, words of its message)
     "denoiser": (lambda: Denoiser(torch.nn.Identity(), VP(), data, scale=-1.0), "scale = -1.0"),
     "channels": (lambda: CLASSES(torch.ones(2, 3, 4, 4), f64(0.5)), "(2, 3, 4, 4)"),
     "image": (lambda: SEEING(torch.ones(1, 3, 4, 4), f64(0.5), image=torch.ones(1, 3, 4, 5)), "(1, 3, 4, 5)"),
+    "context": (lambda: ASKING(ONE, f64(0.5)), "text_context is missing"),
     "float label": (lambda: CLASSES(torch.ones(2, 1, 4, 4), f64(0.5), label=torch.ones(2)), "torch.float32 (2,)"),
     "label range": (lambda: CLASSES(torch.ones(1, 1, 4, 4), f64(0.5), label=torch.tensor([4])), "[4, 4]"),
     "mixture": (lambda: GaussianMixture(torch.ones(2), ONE, torch.ones(2), VP()), "2 weights, 1 means"),

@@ -43,4 +43,4 @@ assert undrift.sample is sample and callable(sample)
 print(*{name.split(".")[1] for name in sys.modules if name.startswith("undrift.")})
 """
     rooms = set(fresh(code).split())
-    assert rooms == {"denoiser", "noise", "prediction", "process", "sample", "solvers", "space", "tensor"}
+    assert rooms == {"denoiser", "draws", "noise", "prediction", "process", "sample", "solvers", "space", "tensor"}
