@@ -6,7 +6,7 @@ from ..denoiser import Denoiser
 from ..space import Space
 from ..training.checkpoint import load, student_of
 
-__all__ = ["open_model", "stand_in"]
+__all__ = ["device_of", "open_model", "stand_in"]
 
 
 def open_model(name: str, device: str = "auto", threads: int = 0) -> tuple[Denoiser, Space]:
@@ -14,7 +14,7 @@ def open_model(name: str, device: str = "auto", threads: int = 0) -> tuple[Denoi
     if threads:
         torch.set_num_threads(threads)
     denoiser, space = load(name)
-    return denoiser.to(_device(device)), space
+    return denoiser.to(device_of(device)), space
 
 
 def stand_in(model: str, steps: int | None, solver: str | None, few: int) -> str:
@@ -23,7 +23,8 @@ def stand_in(model: str, steps: int | None, solver: str | None, few: int) -> str
     return (student_of(model) if suits else None) or model
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """What --device means; ValueError for one that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

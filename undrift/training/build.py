@@ -12,6 +12,8 @@ from torch import nn
 from .. import registry
 from ..classify import NoisyClassifier
 from ..denoiser import Denoiser
+from ..interop.diffusers_student import TextUNet
+from ..interop.diffusers_text import open_text_to_image
 from ..methods import Classification, Method, ScoreMatching
 from ..registry import check_keys
 from ..space import Space
@@ -172,6 +174,12 @@ def _tasks(data: Photographs, model: Denoiser) -> tuple[str, ...]:
 
 def _begin(network: nn.Module, source: str) -> None:
     """The weights of another model of the same network."""
+    if isinstance(network, TextUNet):
+        begun = open_text_to_image(source).denoiser.network
+        if {k: v.shape for k, v in begun.state_dict().items()} != {k: v.shape for k, v in network.state_dict().items()}:
+            raise ValueError(f"training.start_from = {source!r}: its U-Net has other weights than the recipe's student")
+        network.load_state_dict(begun.state_dict())
+        return
     begun = checkpoint.load(source)[0].network
     if registry.describe(begun) != registry.describe(network):
         raise ValueError(f"training.start_from = {source!r}: its [network] differs from the recipe's")
