@@ -75,7 +75,7 @@ def test_the_stream_goes_on_where_it_stopped_and_ranks_share_an_epoch(captioned)
         assert torch.equal(x, y)
         assert texts == others
     assert whole[0][0].shape == (4, 3, 8, 8)
-    shares = [captioned_batches(data, 4, 0, 1, rank=rank, world=2) for rank in range(2)]
+    shares = [captioned_batches(data, 8, 0, 1, rank=rank, world=2) for rank in range(2)]
     seen = [x.mean((2, 3)) for share in shares for x, _ in islice(share, 3)]
     assert len(torch.cat(seen).unique(dim=0)) == 24  # every picture once
 

@@ -47,8 +47,7 @@ def evaluate_prompted(
     if threads:
         torch.set_num_threads(threads)
     parts, where = open_text_to_image(model), device_of(device)
-    for module in (parts.denoiser, parts.space, parts.encode):
-        module.to(where)
+    parts.to(where)
     known = read_coco(captions, data) if captions else read_captioned(data)
     count = min(n for n in (len(known), samples, limit) if n)
     crop = size or 0

@@ -95,9 +95,11 @@ class Named:
     @property
     def protocols(self) -> Mapping[str, str]:
         known = sum(mentioned(caption, self.names) is not None for caption in self.captions)
+        told = f"{known} of {len(self.captions)} captions name one"
         judge = f"{self.classify.name}, {self.classify.digest[:8]},"
         return {
-            "agreement": f"agreement, share of images in which {judge} sees the class named in the caption, {known} of {len(self.captions)} captions name one, higher is better"
+            "agreement": f"agreement, share of images in which {judge} sees the class of the caption, {told}, higher is "
+            "better"
         }
 
     def __call__(self, images: Tensor, numbers: range) -> Tensor:

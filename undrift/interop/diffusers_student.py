@@ -10,97 +10,22 @@ guidance scale of its teacher, as Latent Consistency Models (Luo et al. 2023, ar
 """
 
 import json
-import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from ..training.files import write_json, write_text
+from .diffusers_unet import DiffusersUNet
 
-__all__ = ["FACTS", "TextUNet", "is_pipeline", "low_rank", "read_facts", "save_student", "with_guidance"]
+__all__ = ["FACTS", "LORA", "is_pipeline", "low_rank", "read_facts", "save_student", "with_guidance"]
 
 FACTS, INDEX, LORA = "undrift.json", "model_index.json", "pytorch_lora_weights.safetensors"
 LAYERS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2",
           "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj")  # fmt: skip
 """Of a U-Net, those that a low-rank student changes: the list of LCM-LoRA (Luo et al. 2023, arXiv 2311.05556)."""
-
-
-@final
-class TextUNet(nn.Module):
-    """A `UNet2DConditionModel` as a network of undrift, F(z, c, text), with the feature maps that a critic wants.
-
-    Arguments:
-        unet: the model; it is told the index c of the schedule.
-    """
-
-    def __init__(self, unet: Any) -> None:
-        super().__init__()
-        self.unet = unet
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """What `denoiser.check` looks at."""
-        return {"in_channels": int(self.unet.config.in_channels)}
-
-    @property
-    def feature_channels(self) -> tuple[int, ...]:
-        """Of `features`: the middle, then the decoder's blocks."""
-        widths = tuple(int(width) for width in self.unet.config.block_out_channels)
-        return (widths[-1], *reversed(widths))
-
-    @property
-    def decoder(self) -> tuple[str, ...]:
-        """The modules that a critic may change."""
-        return ("unet.up_blocks",)
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor,
-        text: Tensor,
-        guidance: Tensor | None = None,
-        pooled: Tensor | None = None,
-        sizes: Tensor | None = None,
-    ) -> Tensor:
-        """z (B, C, h, w), c (B,) -> (B, C, h, w).
-
-        Arguments:
-            text: (B, L, D), the hidden states of the text encoder.
-            guidance: (B,) or (), the scale of classifier-free guidance that a student imitates, 1 for none; heard by
-                those with `time_cond_proj_dim`, and by the others known from their training.
-            pooled, sizes: (B, P) and (B, 6), what SDXL is told besides.
-        """
-        told: dict[str, Any] = {}
-        if self.unet.config.time_cond_proj_dim and guidance is not None:
-            scale = torch.as_tensor(guidance, device=z.device).expand(len(z))
-            told["timestep_cond"] = _embedded(scale, self.unet.config.time_cond_proj_dim).to(z.dtype)
-        if pooled is not None:
-            told["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": sizes}
-        return cast(Tensor, self.unet(z, c, encoder_hidden_states=text, **told).sample)
-
-    def features(self, z: Tensor, c: Tensor, **cond: Any) -> tuple[Tensor, ...]:
-        """Outputs of the middle block and of the decoder's, the coarsest first; as `networks.Critic` asks."""
-        found: list[Tensor] = []
-        blocks = [self.unet.mid_block, *self.unet.up_blocks]
-        hooks = [block.register_forward_hook(lambda module, given, made: found.append(made)) for block in blocks]
-        try:
-            self(z, c, **cond)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return tuple(found)
-
-
-def _embedded(scale: Tensor, width: int) -> Tensor:
-    """Sines and cosines of 1000 (scale - 1) at frequencies from 1 to 1e-4, (B, width), as diffusers' pipelines do."""
-    half = width // 2
-    frequencies = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half, device=scale.device))
-    angles = 1000 * (scale.float() - 1)[:, None] * frequencies
-    return torch.nn.functional.pad(torch.cat([angles.sin(), angles.cos()], 1), (0, width % 2))
 
 
 def with_guidance(unet: Any, width: int) -> Any:
@@ -152,14 +77,14 @@ def read_facts(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{file}: damaged ({error})") from None
 
 
-def save_student(folder: Path, network: TextUNet, facts: Mapping[str, Any]) -> None:
+def save_student(folder: Path, network: DiffusersUNet, facts: Mapping[str, Any]) -> None:
     """Write a student as plain diffusers reads it; `facts` of the training hold its recipe, which names the teacher."""
     from diffusers import LCMScheduler
 
     method = facts["recipe"]["method"]
     base = Path(method["teacher"])
     nodes = method["nodes"] if method.get("spacing") == "trailing" else 50
-    unet, folder = network.unet, Path(folder)
+    unet: Any = network.unet
     folder.mkdir(parents=True, exist_ok=True)
     settings = json.loads((base / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     LCMScheduler.from_config(settings, original_inference_steps=nodes).save_pretrained(folder / "scheduler")

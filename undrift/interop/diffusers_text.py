@@ -1,4 +1,4 @@
-"""A text-to-image pipeline of diffusers, or a student of one, as a Denoiser, a Space and an encoder of prompts."""
+"""A text-to-image pipeline of diffusers, or a student of one, from a folder: `from_pipeline`, and what was learnt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,89 +8,62 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from .. import prediction
-from ..denoiser import Denoiser, Time
-from ..process import Table
+from ..denoiser import Denoiser
 from ..space import Space
-from .diffusers_student import LORA, TextUNet, is_pipeline, low_rank, read_facts
+from .diffusers_import import Imported, from_pipeline
+from .diffusers_student import LORA, is_pipeline, low_rank, read_facts
 
-__all__ = ["Latents", "Prompts", "TextToImage", "open_text_to_image", "read_prompts"]
-
-
-@final
-class Prompts(nn.Module):
-    """What a network is told of prompts: `encode(["a boot", ""])` -> {"text": (2, L, D)}.
-
-    Arguments:
-        tokenizer, text_encoder: CLIP's, as a pipeline holds them.
-    """
-
-    def __init__(self, tokenizer: Any, text_encoder: nn.Module) -> None:
-        super().__init__()
-        self.tokenizer, self.text_encoder = tokenizer, text_encoder.requires_grad_(False).eval()
-
-    @torch.no_grad()
-    def forward(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        words = self.tokenizer(
-            list(captions), padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True,
-            return_tensors="pt",
-        )  # fmt: skip
-        device = next(self.text_encoder.parameters()).device
-        return {"text": self.text_encoder(words.input_ids.to(device))[0]}
+__all__ = ["TextToImage", "open_text_to_image", "read_prompts"]
 
 
 @final
-class Latents(nn.Module, Space):
-    """z = factor * mean of E(2 x - 1) by an AutoencoderKL; the observation plays no part.
-
-    Arguments:
-        vae: the autoencoder; frozen.
-    """
-
-    def __init__(self, vae: Any) -> None:
-        super().__init__()
-        self.vae = vae.requires_grad_(False).eval()
-        self.factor = float(vae.config.scaling_factor)
-
-    @torch.no_grad()
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        mean: Tensor = self.vae.encode((2 * x - 1).to(self.vae.dtype)).latent_dist.mean
-        return self.factor * mean.to(x.dtype)
-
-    @torch.no_grad()
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        image: Tensor = self.vae.decode((z / self.factor).to(self.vae.dtype)).sample
-        return (image.to(z.dtype) + 1) / 2
-
-
-@final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextToImage:
-    """The parts of a pipeline, on the CPU and frozen.
+    """The parts of a pipeline, frozen.
 
     Arguments:
-        denoiser: its network is a `TextUNet`, of conditions as `encode` gives them.
-        space: of images (B, 3, side, side).
-        encode: captions -> conditions.
-        shape: of a state, (C, h, w).
-        side: of an image, in pixels.
+        denoiser: its network is a `DiffusersUNet`, of conditions as `encode` gives them.
+        imported: the pipeline that the rest is of.
         facts: of the training of a student; empty for a teacher.
     """
 
     denoiser: Denoiser
-    space: Latents
-    encode: Prompts
-    shape: tuple[int, int, int]
-    side: int
+    imported: Imported
     facts: dict[str, Any]
 
-    def null(self) -> dict[str, Tensor]:
-        """The conditions of the empty prompt, without their first axis."""
-        return {name: value[0] for name, value in self.encode([""]).items()}
+    @property
+    def space(self) -> Space:
+        """Of images (B, 3, side, side)."""
+        return self.imported.space
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a state, (C, h, w)."""
+        return self.imported.shape
+
+    @property
+    def side(self) -> int:
+        """Of an image, in pixels."""
+        codec: Any = getattr(self.space, "codec", None)
+        return self.shape[-1] * int(getattr(codec, "stride", 1))
+
+    def encode(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        """What the network is told of captions: `text` (B, L, D), and for SDXL more."""
+        return self.imported.encode(list(captions))
+
+    def null(self) -> dict[str, Any]:
+        """What stands for no caption."""
+        return self.imported.nothing()
+
+    def to(self, device: torch.device | str) -> "TextToImage":
+        """Itself, with every network on the device."""
+        self.imported.to(device)
+        self.denoiser.to(device)
+        return self
 
 
 def open_text_to_image(path: str | Path) -> TextToImage:
-    """The parts of the pipeline in a folder, with the U-Net of a student where it is one's.
+    """The parts of the pipeline in a folder, with the U-Net of a student where it is one's; on the CPU, float32.
 
     Raises FileNotFoundError or ValueError, in one line, for a folder that is none, and for one that cannot be read.
     """
@@ -98,61 +71,19 @@ def open_text_to_image(path: str | Path) -> TextToImage:
     if not is_pipeline(folder):
         raise FileNotFoundError(f"{path}: no pipeline of diffusers there (no model_index.json)")
     facts = read_facts(folder)
-    base = Path(facts["base"]) if (folder / LORA).is_file() else folder
-    unet, vae, scheduler = _part(base, "unet"), _part(base, "vae"), _settings(base, "scheduler")
-    if (folder / LORA).is_file():
-        unet = _changed(unet, folder, facts)
-    denoiser = Denoiser(
-        TextUNet(unet), _process(scheduler), _prediction(scheduler), scale=None, label=Time()
-    ).requires_grad_(False).eval()  # fmt: skip
+    changed = (folder / LORA).is_file()
+    imported = from_pipeline(Path(facts["base"]) if changed else folder)
+    if not imported.textual:
+        raise ValueError(f"{path}: its network reads no prompts, and a text-to-image pipeline is needed")
+    for part in vars(imported.pipeline).values():
+        if isinstance(part, nn.Module):
+            part.requires_grad_(False).eval()
+    denoiser = imported.denoiser
+    if changed:
+        network: Any = denoiser.network
+        network.unet = _changed(network.unet, folder, facts).requires_grad_(False).eval()
     denoiser.student = bool(facts)
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    side = int(unet.config.sample_size)
-    shape = (int(unet.config.in_channels), side, side)
-    encode = Prompts(_part(base, "tokenizer"), _part(base, "text_encoder"))
-    return TextToImage(denoiser, Latents(vae), encode, shape, side * factor, facts.get("training", {}))
-
-
-def _part(folder: Path, name: str) -> Any:
-    try:
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
-    except ImportError:
-        raise ValueError(f"{folder}: needs diffusers: pip install 'undrift[diffusers]'") from None
-    known: dict[str, Any] = {
-        "unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel, "tokenizer": CLIPTokenizer,
-    }  # fmt: skip
-    try:
-        return known[name].from_pretrained(folder / name, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / name}: cannot be read ({' '.join(str(error).split())[:200]})") from None
-
-
-def _settings(folder: Path, name: str) -> dict[str, Any]:
-    import json
-
-    file = folder / name / f"{name}_config.json"
-    try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return found
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file}: cannot be read ({error})") from None
-
-
-def _process(scheduler: dict[str, Any]) -> Table:
-    from diffusers import DDPMScheduler
-
-    known = {
-        k: v for k, v in scheduler.items() if k.startswith("beta_") or k in ("num_train_timesteps", "trained_betas")
-    }
-    bars = DDPMScheduler(**known).alphas_cumprod.double()
-    return Table(tuple((0.5 * bars.log()).tolist()))
-
-
-def _prediction(scheduler: dict[str, Any]) -> prediction.Prediction:
-    name = scheduler.get("prediction_type", "epsilon")
-    known = {"epsilon": prediction.noise, "sample": prediction.data, "v_prediction": prediction.velocity(1.0)}
-    return known[name]
+    return TextToImage(denoiser, imported, facts.get("training", {}))
 
 
 def _changed(unet: Any, folder: Path, facts: dict[str, Any]) -> Any:

@@ -49,12 +49,12 @@ class Captions:
     ) -> Iterator[Batch]:
         """Batches `start`, `start + 1`, ... of process `rank` of `world`."""
         parts = open_text_to_image(self.pipeline)
-        encode = parts.encode.to(PartialState().device)
+        parts.to(PartialState().device)
         stream = captioned_batches(
             images, self.batch, self.size or parts.side, self.seed, start,
             drop=self.drop, flip=self.flip, workers=self.workers, rank=rank, world=world,
         )  # fmt: skip
-        return (Batch(x, None, encode(captions)) for x, captions in stream)
+        return (Batch(x, None, parts.encode(captions)) for x, captions in stream)
 
     def sheet(self, preview: Preview, folder: Path) -> None:
         """Nothing: a student has its panel."""

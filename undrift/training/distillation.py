@@ -58,7 +58,6 @@ class Distillation:
         solver, distance: tables.
         rank: of the low-rank changes that alone are trained of a pipeline's U-Net (LoRA); 0 trains it whole.
         embedding: width of what a pipeline's whole student is told of the guidance scale; 0 tells it nothing.
-        checkpointing: whether a pipeline's student computes its activations twice, to hold fewer.
     """
 
     teacher: str
@@ -76,7 +75,6 @@ class Distillation:
     distance: Mapping[str, Any] = field(default_factory=lambda: {"name": "squared"})
     rank: int = 0
     embedding: int = 256
-    checkpointing: bool = False
 
     def __post_init__(self) -> None:
         check_keys([self.spacing], GRIDS, "method.spacing")
@@ -110,7 +108,7 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
     """The method, its student (a wider copy of the teacher, trainable) and their space; seed of a critic's weights."""
     plan = call(Distillation, "method", {"method": settings(recipe)})
     pupil = (
-        of_pipeline(plan.teacher, plan.rank, plan.embedding * (plan.guidance is not None), plan.checkpointing)
+        of_pipeline(plan.teacher, plan.rank, plan.embedding * (plan.guidance is not None))
         if is_pipeline(plan.teacher)
         else _of_checkpoint(plan)
     )
@@ -140,11 +138,8 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
 def _of_checkpoint(plan: Distillation) -> Pupil:
     """Of a generator or restorer of undrift."""
     distillable(plan.teacher)
-    if plan.rank or plan.checkpointing:
-        raise ValueError(
-            f"method.rank = {plan.rank}, checkpointing = {plan.checkpointing}: students of pipelines alone have these, "
-            f"and {plan.teacher} is none: leave them out"
-        )
+    if plan.rank:
+        raise ValueError(f"method.rank = {plan.rank}: only students of pipelines have one: leave it out")
     teacher, space = checkpoint.load(plan.teacher)
     inputs: dict[str, Any] = {"guided": True} if plan.guidance is not None else {}
     inputs |= {"noise_channels": plan.noise} if plan.noise else {}

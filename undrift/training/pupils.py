@@ -3,8 +3,9 @@
 from typing import Any, NamedTuple
 
 from ..denoiser import Denoiser
-from ..interop.diffusers_student import TextUNet, low_rank, with_guidance
+from ..interop.diffusers_student import low_rank, with_guidance
 from ..interop.diffusers_text import open_text_to_image
+from ..interop.diffusers_unet import DiffusersUNet
 from ..space import Space
 
 __all__ = ["Pupil", "of_pipeline"]
@@ -26,7 +27,7 @@ class Pupil(NamedTuple):
     null: dict[str, Any]
 
 
-def of_pipeline(path: str, rank: int, embedding: int, checkpointing: bool) -> Pupil:
+def of_pipeline(path: str, rank: int, embedding: int) -> Pupil:
     """Of the U-Net of a text-to-image pipeline of diffusers.
 
     Arguments:
@@ -40,10 +41,8 @@ def of_pipeline(path: str, rank: int, embedding: int, checkpointing: bool) -> Pu
         base = parts.facts["recipe"]["method"]["teacher"]
         raise ValueError(f"{path}: a student itself, whose steps follow no path: distil its teacher, {base}")
     teacher = parts.denoiser
-    unet = teacher.network.unet
+    unet: Any = teacher.network.unet
     copy = low_rank(unet, rank) if rank else with_guidance(unet, embedding)
-    if checkpointing:
-        copy.enable_gradient_checkpointing()
-    student = Denoiser(TextUNet(copy.eval()), teacher.process, teacher.prediction, scale=None, label=teacher.label)
+    student = Denoiser(DiffusersUNet(copy.eval()), teacher.process, teacher.prediction, scale=None, label=teacher.label)
     student.student = True
     return Pupil(teacher, student, parts.space, parts.null())

@@ -47,8 +47,7 @@ def prompted_samples(
         return folder
     parts = open_text_to_image(teacher)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for module in (parts.denoiser, parts.space, parts.encode):
-        module.to(device)
+    parts.to(device)
     missing = [i for i in range(count) if not _file(folder, i).is_file()]
     with tqdm(total=len(missing), unit="sample", disable=None) as bar:
         for first in range(0, len(missing), batch):

@@ -56,8 +56,7 @@ class Prompted:
         captions = list(self.data.captions[:SHOWN])
         seeds = [generator("panel", i).initial_seed() for i in range(len(captions))]
         device = next(student.parameters()).device
-        for module in (self.parts.denoiser, self.parts.space, self.parts.encode):
-            module.to(device)
+        self.parts.to(device)
         pupil = replace(self.parts, denoiser=student, facts=self.facts)
         rows = []
         for n in self.counts:
