@@ -98,8 +98,8 @@ class Named:
         told = f"{known} of {len(self.captions)} captions name one"
         judge = f"{self.classify.name}, {self.classify.digest[:8]},"
         return {
-            "agreement": f"agreement, share of images in which {judge} sees the class of the caption, {told}, higher is "
-            "better"
+            "agreement": f"agreement, share of images in which {judge} sees the class of the caption, {told}, "
+            "higher is better"
         }
 
     def __call__(self, images: Tensor, numbers: range) -> Tensor:
