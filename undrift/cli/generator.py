@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor
@@ -14,6 +14,10 @@ from ..process import Process
 from ..space import Residual, Space
 from ..training.checkpoint import method_of, read_card
 from .model import open_model
+from .pipeline import is_pipeline, open_pipeline
+
+if TYPE_CHECKING:
+    from ..interop.diffusers import Imported
 
 __all__ = ["Generator", "classifier_free", "open_generator"]
 
@@ -24,9 +28,10 @@ class Generator:
     """A model that makes images from noise alone.
 
     Arguments:
-        shape: (C, H, W) of the images that it was trained on.
+        shape: (C, H, W) of the images, or of the states of latent diffusion, that it was trained on.
         names: of the classes, by number; empty for a model without.
         method: that a student was distilled by; None for a model that is none.
+        pipeline: of diffusers that it came in, which also reads prompts; None for a model of ours.
     """
 
     denoiser: Denoiser
@@ -34,6 +39,7 @@ class Generator:
     shape: tuple[int, ...]
     names: tuple[str, ...]
     method: Mapping[str, Any] | None = None
+    pipeline: "Imported | None" = None
 
     @property
     def process(self) -> Process:
@@ -53,19 +59,37 @@ class Generator:
 
     def sized(self, side: int | None) -> tuple[int, ...]:
         """(C, H, W) of images of that side, or of those that it was trained on; ValueError for less than it can see."""
-        least = getattr(self.denoiser.network, "stride", 1)
+        pixels = getattr(getattr(self.space, "codec", None), "stride", 1)  # of one state
+        least = getattr(self.denoiser.network, "stride", 1) * pixels
+        if side is not None and self.pipeline is not None and (side < least or side % least):
+            raise ValueError(f"--size {side}: need a multiple of {least} for this pipeline; it was trained on "
+                             f"{self.shape[2] * pixels} x {self.shape[1] * pixels} pixels")  # fmt: skip
         if side is None or side >= least:
-            return self.shape if side is None else (self.shape[0], side, side)
+            return self.shape if side is None else (self.shape[0], side // pixels, side // pixels)
         raise ValueError(
             f"--size {side}: need at least {least}, one pixel of this model's coarsest level; it was trained on "
             f"{' x '.join(map(str, reversed(self.shape[1:])))} pixels"
         )
 
-    def guided(self, scale: float | None) -> tuple[Denoise, dict[str, Any]]:
+    def reading(self, prompt: str | None, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """What --prompt says to images with states of that shape, one row each; ValueError where nobody reads it."""
+        if self.pipeline is None or not self.pipeline.textual:
+            if prompt is None:
+                return {}
+            raise ValueError("--prompt: this model reads no text: leave it out, or give a text-to-image pipeline")
+        if prompt is None:
+            raise ValueError("this pipeline reads text: say what to make with --prompt, or --prompt '' for anything")
+        return self.pipeline.encode(prompt, shape)
+
+    def guided(self, scale: float | None, negative: str | None = None) -> tuple[Denoise, dict[str, Any]]:
         """The denoiser, with classifier-free guidance unless scale = 1, and what it is to be told.
 
         A student that imitates guidance is told the scale instead: None is the middle of what it has seen.
         """
+        if self.pipeline is not None and self.pipeline.textual:
+            return self.pipeline.guided(1.0 if scale is None else finite(scale), negative or ""), {}
+        if negative is not None:
+            raise ValueError("--negative: this model reads no text: leave it out")
         if self.method is None:
             return classifier_free(self.process, len(self.names), 1.0 if scale is None else scale)(self.denoiser), {}
         if (seen := self.method.get("guidance")) is None:
@@ -87,11 +111,16 @@ class Generator:
         return f"{scale} (a student of {self.method['teacher']})"
 
 
-def classifier_free(process: Process, classes: int, scale: float) -> Callable[[Denoise], Denoise]:
-    """What --guidance makes of a denoiser: nothing for 1; ValueError for a model without classes."""
+def finite(scale: float) -> float:
+    """The scale of guidance, if it is one."""
     if not math.isfinite(scale):
         raise ValueError(f"--guidance {scale}: need a finite number, 1 for none")
-    if scale == 1:
+    return scale
+
+
+def classifier_free(process: Process, classes: int, scale: float) -> Callable[[Denoise], Denoise]:
+    """What --guidance makes of a denoiser: nothing for 1; ValueError for a model without classes."""
+    if finite(scale) == 1:
         return lambda denoise: denoise
     if not classes:
         raise ValueError(f"--guidance {scale:g}: this model knows no classes: leave it out")
@@ -99,7 +128,9 @@ def classifier_free(process: Process, classes: int, scale: float) -> Callable[[D
 
 
 def open_generator(name: str, device: str = "auto", threads: int = 0) -> Generator:
-    """A bundled model or a folder; ValueError for one that restores, and needs a photograph."""
+    """A bundled model, a folder, or that of a diffusers pipeline; ValueError for one that restores photographs."""
+    if is_pipeline(name):
+        return _of_diffusers(name, device, threads)
     denoiser, space = open_model(name, device, threads)
     card = read_card(name)
     facts: dict[str, Any] = card["training"]
@@ -110,3 +141,9 @@ def open_generator(name: str, device: str = "auto", threads: int = 0) -> Generat
         raise ValueError(f"model {name!r}: its model.json names no shape of images under training: [C, H, W] wanted")
     names = facts.get("classes") or []
     return Generator(denoiser, space, tuple(shape), tuple(map(str, names)), method_of(card))
+
+
+def _of_diffusers(folder: str, device: str, threads: int) -> Generator:
+    pipeline = open_pipeline(folder, device, threads)
+    names = tuple(map(str, range(getattr(pipeline.denoiser.network, "classes", 0))))
+    return Generator(pipeline.denoiser, pipeline.space, pipeline.shape, names, pipeline=pipeline)

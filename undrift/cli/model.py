@@ -8,15 +8,20 @@ from ..denoiser import Denoiser
 from ..space import Space
 from ..training.checkpoint import load, student_of
 
-__all__ = ["open_model", "stand_in"]
+__all__ = ["open_model", "place", "stand_in"]
 
 
 def open_model(name: str, device: str = "auto", threads: int = 0) -> tuple[Denoiser, Space]:
     """Denoiser and space of a bundled model or a folder; ValueError for a device that is not there."""
+    denoiser, space = load(name)
+    return denoiser.to(place(device, threads)), space
+
+
+def place(device: str = "auto", threads: int = 0) -> torch.device:
+    """Where a model is to run, on so many threads; ValueError for a device that is not there."""
     if threads:
         torch.set_num_threads(threads)
-    denoiser, space = load(name)
-    return denoiser.to(_device(device)), space
+    return _device(device)
 
 
 def stand_in(model: str, steps: int | None, solver: str | None, few: int) -> str:

@@ -12,8 +12,11 @@ __all__ = ["add", "run"]
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", metavar="OUT", default="samples.png", help="a picture of them all (samples.png);"
                         " or a folder: each image, and the picture")  # fmt: skip
-    parser.add_argument("--model", metavar="NAME", default="fashion", help="a bundled model or a folder (fashion)")
-    parser.add_argument("--count", metavar="N", type=whole(1), default=100, help="how many (100)")
+    about = "a bundled model, a folder, or that of a diffusers pipeline (fashion)"
+    parser.add_argument("--model", metavar="NAME", default="fashion", help=about)
+    parser.add_argument("--prompt", metavar="TEXT", help="what to make, for a text-to-image pipeline of diffusers")
+    parser.add_argument("--negative", metavar="TEXT", help="what guidance turns away from, with --prompt")
+    parser.add_argument("--count", metavar="N", type=whole(1), help="how many (100; of a diffusers pipeline 4)")
     parser.add_argument("--label", metavar="CLASS", help="a class by name or number; by default all in turn")
     parser.add_argument("--steps", metavar="N", type=whole(1), help="network evaluations (10; students 2)")
     parser.add_argument("--solver", metavar="NAME", help="see `undrift info` for all (ode-2c; students consistency)")
@@ -42,7 +45,9 @@ def run(
     *,
     out: str,
     model: str,
-    count: int,
+    prompt: str | None,
+    negative: str | None,
+    count: int | None,
     label: str | None,
     steps: int | None,
     solver: str | None,
@@ -65,10 +70,13 @@ def run(
     if guidance is None:
         model = stand_in(model, steps, solver, few=4)
     generator = open_generator(model, device, threads)
+    if count is None:
+        count = 100 if generator.pipeline is None else 4
     labels = generator.labels(count, label)
-    denoise, told = generator.guided(guidance)
+    denoise, told = generator.guided(guidance, negative)
     solver, steps = chosen(generator.denoiser, solver, steps, USUAL)
     shape = generator.sized(size)
+    read = generator.reading(prompt, shape)
     path = Path(out)
     single = bool(path.suffix) and not path.is_dir() and not out.endswith(("/", os.sep))
     if single and path.suffix.lower() not in FORMATS:
@@ -76,7 +84,8 @@ def run(
     across = len(generator.names) if labels is not None and label is None else round(count**0.5)
     work = Sampling(
         model, generator, denoise, told, shape, labels, steps, solver, seed, temperature, guidance, count, batch,
-        across=max(1, min(across, count)), path=path, single=single,
+        across=max(1, min(across, count)), path=path, single=single, words=(prompt, negative),
+        read=read,
     )  # fmt: skip
     with joined() as world:
         return work.run(world)

@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, final
@@ -23,6 +23,7 @@ from .errors import expected, one_line, printable
 from .folder import writable
 from .generator import Generator
 from .manifest import Manifest, sweep
+from .pipeline import contents
 from .world import World
 
 __all__ = ["Sampling"]
@@ -49,6 +50,9 @@ class Sampling:
     across: int
     path: Path
     single: bool
+    words: tuple[str | None, str | None] = (None, None)
+    """Prompt and negative prompt, and below what the first says, one row each."""
+    read: Mapping[str, Tensor] = field(default_factory=dict)
 
     def run(self, world: World) -> int:
         """This process's share; the exit code."""
@@ -103,11 +107,12 @@ class Sampling:
         if self.labels is not None:
             label = self.labels[[min(max(s - self.seed, 0), self.count - 1) for s in seeds]]
         denoiser = self.generator.denoiser
+        each = {name: row.expand(len(seeds), *row.shape[1:]) for name, row in self.read.items()}
         (made,) = generate(
             self.denoise, self.generator.process, self.generator.space,
             shape=self.shape, seeds=seeds, steps=self.steps, solver=self.solver, label=label,
             temperature=self.temperature, batch=len(seeds), device=next(denoiser.parameters()).device,
-            noise_channels=denoiser.noise_channels, **self.told,
+            noise_channels=denoiser.noise_channels, each=each, **self.told,
         )  # fmt: skip
         return made.cpu()
 
@@ -121,7 +126,10 @@ class Sampling:
 
     def _identity(self) -> dict[str, Any]:
         """All that an image depends on but its seed and class, which its file's name and line hold."""
-        facts: dict[str, Any] = {"command": "sample", "undrift": __version__, "weights": fingerprint(self.model)}
+        weights = fingerprint(self.model) if self.generator.pipeline is None else contents(self.model)
+        facts: dict[str, Any] = {"command": "sample", "undrift": __version__, "weights": weights}
+        if any(word is not None for word in self.words):
+            facts |= {"words": list(self.words)}
         facts |= {"shape": list(self.shape), "steps": self.steps, "solver": self.solver}
         told = {key: float(value) for key, value in self.told.items()}
         return facts | {"temperature": self.temperature, "guidance": self.guidance, "told": told}

@@ -11,7 +11,8 @@ or, with everything in one's own hands,
     )
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -26,7 +27,7 @@ from ..space import Latent, Pixels, Space
 from .diffusers_process import grid, prediction_of, process_of
 from .diffusers_unet import DiffusersUNet, KLCodec
 
-__all__ = ["Imported", "denoiser_of", "from_pipeline", "latent_of"]
+__all__ = ["Imported", "denoiser_of", "from_pipeline", "latent_of", "quietly"]
 
 
 def denoiser_of(unet: nn.Module, scheduler: Any, null: int | None = None) -> Denoiser:
@@ -209,3 +210,25 @@ def _opened(path: str | Path, dtype: torch.dtype) -> Any:
         return DiffusionPipeline.from_pretrained(str(path), **kind)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a pipeline of diffusers ({' '.join(str(error).split())[:200]})") from None
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without the bars and remarks of diffusers and transformers while a pipeline loads."""
+    try:
+        from diffusers.utils import logging as theirs
+        from transformers.utils import logging as others
+    except ImportError:  # `from_pipeline` will say so
+        yield
+        return
+    kinds: list[tuple[Any, bool, int]] = [(m, m.is_progress_bar_enabled(), m.get_verbosity()) for m in (theirs, others)]
+    for module, _, _ in kinds:
+        module.disable_progress_bar()
+        module.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for module, bars, verbosity in kinds:
+            module.set_verbosity(verbosity)
+            if bars:
+                module.enable_progress_bar()

@@ -27,11 +27,10 @@ from ..generation import USUAL
 from ..guidance import ClassifierFree, randomised, tiled
 from ..preset import Preset, chosen
 from ..registry import build, describe
-from ..restoration import PRESETS as RESTORATION
 from ..restoration import USUAL as RESTORING
-from ..restoration import telling
+from ..restoration import presets, seen, telling
 from ..sample import trajectory
-from ..space import Residual, Space
+from ..space import Latent, Pixels, Space
 from ..tensor import expand
 from ..training.checkpoint import load, method_of, read_card
 from .diffusers_images import as_output, as_tensors, card
@@ -60,6 +59,7 @@ class UndriftModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # two names 
         parts = {"process": process, "prediction": prediction, "network": network, "label": label}
         self.denoiser = Denoiser(**{part: build(part, table) for part, table in parts.items()}, scale=scale)
         self.space: Space = build("space", space)
+        self.autoencoder: Any = getattr(self.space, "autoencoder", None)  # its weights are the model's too
         facts = training or {}
         self.denoiser.student = method_of({"training": facts}) is not None
         self.denoiser.tasks = tuple(facts.get("tasks") or ())
@@ -70,6 +70,8 @@ class UndriftModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # two names 
         parts = {part: describe(getattr(denoiser, part)) for part in ("process", "prediction", "network", "label")}
         made: UndriftModel = cls(**parts, space=describe(space), scale=denoiser.scale, training=dict(training or {}))
         made.denoiser.network.load_state_dict(denoiser.network.state_dict())
+        if made.autoencoder is not None:
+            made.autoencoder.load_state_dict(space.autoencoder.state_dict())  # type: ignore[attr-defined]
         made.eval()
         return made
 
@@ -237,24 +239,28 @@ class RestorationPipeline(_Pipeline):
         The rest as in `GenerationPipeline`; "latent" is refused. Raises ValueError for values outside these.
         """
         denoiser, space = self.model.denoiser, self.model.space
-        if not isinstance(space, Residual):
+        if isinstance(space, Pixels | Latent):
             raise ValueError("this model makes images from noise: use GenerationPipeline")
         photographs = as_tensors(image)
         several = isinstance(generator, Sequence)
         if several and len(generator) != len(photographs):  # type: ignore[arg-type]
             raise ValueError(f"{len(generator)} generators for {len(photographs)} images: give one, or one each")  # type: ignore[arg-type]
         solver, steps = chosen(denoiser, solver, num_inference_steps, RESTORING)
-        preset = _preset(RESTORATION, solver)
+        preset = _preset(presets(denoiser.process, denoiser.prediction), solver)
         times, told = preset.grid(denoiser.process, steps), telling(denoiser, task)
         estimate = tiled(denoiser, tile, overlap)
         found: list[Any] = []
         for k, photograph in enumerate(photographs):
-            y = photograph[None].to(self.model.device)
+            given = photograph[None].to(self.model.device)
+            y, inner = space.observed(given)
             noise = _Drawn(generator[k] if several else generator, 1)  # type: ignore[index,arg-type]
-            denoise = partial(randomised(estimate, noise, denoiser.noise_channels), image=y, **told)
-            z = expand(denoiser.process.alpha_sigma(times[0])[1], y) * noise(y, times[0], times[0])
+            known = told | seen(denoiser, given, None)
+            denoise = partial(randomised(estimate, noise, denoiser.noise_channels), image=y, **known)
+            z = inner.begins(y)
+            if z is None:
+                z = expand(denoiser.process.alpha_sigma(times[0])[1], y) * noise(y, times[0], times[0])
             z = self._run(denoise, z, times, preset, noise, callback_on_step_end)
-            found += list(as_output(space.decode(z, y), output_type))
+            found += list(as_output(inner.decode(z, y), output_type))
         return ImagePipelineOutput(found) if return_dict else (found,)
 
 
