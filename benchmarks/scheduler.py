@@ -15,7 +15,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusio
 from undrift.interop.diffusers_scheduler import ExponentialScheduler
 
 PROMPTS = [f"a photo of a {noun}" for noun in ("shirt", "bag", "sneaker", "dress", "coat", "sandal", "pullover")]
-"""Captions of Fashion-MNIST, of which examples/tiny_text_to_image.py makes a pipeline."""
+"""Captions of Fashion-MNIST, on which the pipeline of docs/diffusers.md was trained."""
 
 
 def schedulers(given):
