@@ -69,7 +69,7 @@ def test_it_restores_what_restore_restores(restorer):
         generator=[torch.Generator().manual_seed(7), torch.Generator().manual_seed(8)],
     ).images  # fmt: skip
     assert [image.shape for image in found] == [(12, 16, 3), (8, 8, 3)]
-    pixels = torch.from_numpy(np.asarray(photograph)).permute(2, 0, 1) / 255
+    pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1) / 255
     model = restorer.model
     wanted = restore(model.denoiser, model.space, pixels, steps=3, seed=7, task="rainy").image
     torch.testing.assert_close(torch.from_numpy(found[0]).permute(2, 0, 1), wanted, rtol=0, atol=1e-5)
