@@ -24,6 +24,14 @@ GENERATOR: dict[str, Any] = {
     "neighbours": 5,
     "bits": 0,
 }
+PIPELINE: dict[str, Any] = {
+    "captions": None,
+    "clip": None,
+    "agreement": None,
+    "extractor": None,
+    "guidance": None,
+    "neighbours": 5,
+}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -72,11 +80,18 @@ def add(parser: argparse.ArgumentParser) -> None:
     generator.add_argument("--guidance", metavar="W", type=float, help="classifier-free scale; 1 is none (1)")
     generator.add_argument("--neighbours", metavar="K", type=whole(1), help="k of precision ... coverage (5)")
     generator.add_argument("--bits", metavar="N", type=whole(0), help="measure bits/dim, on N of the data (0)")
+    text = parser.add_argument_group("text-to-image pipelines of diffusers, on captioned images")
+    text.add_argument(
+        "--captions", metavar="FILE", help="COCO's captions .json; --data then is the folder of its images"
+    )
+    text.add_argument("--clip", metavar="DIR", help="CLIP score, by this model in a folder, as transformers saves it")
+    text.add_argument("--agreement", metavar="NAME", help="how often this classifier sees what the caption names")
     add_machine(parser)
     parser.epilog = "Interrupted, it goes on where it was when started again with the same -o."
 
 
 def run(*, compare: list[str] | None, model: str, device: str, threads: int, data: str | None, **given: Any) -> int:
+    from ..interop.diffusers_student import is_pipeline
     from .evaluate_generator import evaluate, makes_images
     from .evaluate_restorer import assess
     from .model import open_model
@@ -88,15 +103,20 @@ def run(*, compare: list[str] | None, model: str, device: str, threads: int, dat
         return 0
     if data is None:
         raise ValueError("nothing to measure on: give --data DIR, a folder of photographs (see --help)")
+    if is_pipeline(model):
+        from .evaluate_prompted import evaluate_prompted
+
+        return evaluate_prompted(model, data, device, threads, **_only(given, PIPELINE, f"{model} is a pipeline"))
     denoiser, space = open_model(model, device, threads)
     if makes_images(denoiser, space):
-        return evaluate(model, denoiser, space, data, **_only(given, GENERATOR, RESTORER, f"{model} is a generator"))
-    return assess(model, denoiser, space, data, **_only(given, RESTORER, GENERATOR, f"{model} is a restorer"))
+        return evaluate(model, denoiser, space, data, **_only(given, GENERATOR, f"{model} is a generator"))
+    return assess(model, denoiser, space, data, **_only(given, RESTORER, f"{model} is a restorer"))
 
 
-def _only(given: dict[str, Any], own: dict[str, Any], other: dict[str, Any], what: str) -> dict[str, Any]:
-    """Without the flags of the other kind of model, which must not be given; with the values of those left out."""
-    if wrong := [name for name in other if given[name] is not None]:
+def _only(given: dict[str, Any], own: dict[str, Any], what: str) -> dict[str, Any]:
+    """Without the flags of other kinds of models, which must not be given; with the values of those left out."""
+    others = [name for kind in (RESTORER, GENERATOR, PIPELINE) for name in kind if name not in own]
+    if wrong := [name for name in others if given[name] is not None and given[name] is not False]:
         raise ValueError(f"--{wrong[0]}: {what}, which knows no such thing: leave it out")
-    known = {name: value for name, value in given.items() if name not in other}
+    known = {name: value for name, value in given.items() if name not in others}
     return known | {name: value for name, value in own.items() if known[name] is None}

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from .. import registry
 from ..data.collection import is_collection
 from ..training import recipe
+from ..training.captions import Captions
 from ..training.checkpoint import read_card
+from ..training.distillation import Distillation
 from ..training.labelled import Labelled
 from ..training.photographs import Photographs
 from ..training.plan import Schedule, Training
@@ -31,6 +33,8 @@ def explain_recipe(path: Path) -> str:
     """Its parts, data, length, and estimates of size and memory; raises what the training would."""
     tables = recipe.override(recipe.read(path))
     student = recipe.method(tables) == "scott"
+    if isinstance(data := source(tables), Captions):
+        return _text_student(path, tables, data)
     if student:  # it has of its teacher what the recipe does not say
         card = read_card(tables["method"]["teacher"])
         tables |= {part: card[part] for part in ("process", "prediction", "space", "network")}
@@ -43,7 +47,6 @@ def explain_recipe(path: Path) -> str:
         network = registry.build("network", tables["network"])
         registry.build("optimizer", tables["optimizer"], network.parameters())
     training = recipe.call(Training, "training", tables)
-    data = source(tables)
     preview = recipe.call(Preview, "preview", tables)
     recipe.call(Schedule, "schedule", tables)
     count = sum(p.numel() for p in network.parameters())
@@ -63,6 +66,31 @@ def explain_recipe(path: Path) -> str:
         "precision": training.precision,
         "memory": _memory(network, count, data, training),
         "writes": WRITTEN + (f", preview/ every {preview.every:,} steps" if preview.every else ""),
+    }
+    return rows(facts)
+
+
+def _text_student(path: Path, tables: dict[str, Any], data: Captions) -> str:
+    """Of a student of a pipeline; its sizes are the pipeline's."""
+    training = recipe.call(Training, "training", tables)
+    recipe.call(Distillation, "method", {"method": recipe.settings(tables)})
+    recipe.call(Preview, "preview", tables)
+    recipe.call(Schedule, "schedule", tables)
+    try:
+        images = f"{len(data.load()):,} with captions"
+    except (OSError, ValueError) as error:
+        images = f"MISSING: {one_line(error)}"
+    facts = {
+        "recipe": str(path),
+        "trains": f"a student of the pipeline {tables['method']['teacher']}",
+        "method": described(tables["method"]),
+        **({"critic": described({"name": "heads on the teacher", **tables["critic"]})} if "critic" in tables else {}),
+        "optimizer": described(tables["optimizer"]),
+        "images": images,
+        "batch": f"{data.batch} images" + _times(training.accumulate),
+        "length": _length(training),
+        "precision": training.precision,
+        "writes": "model/ (for plain diffusers), state/, log.jsonl, recipe.json, preview/, report.html",
     }
     return rows(facts)
 

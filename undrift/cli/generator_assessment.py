@@ -13,6 +13,7 @@ from .. import report
 from ..data import read, write
 from ..denoiser import Denoiser
 from ..evaluation import REAL, TASK, Reference, Results, Sampler, evaluate_generator
+from ..evaluation.judges import Judge
 from ..metrics import Extractor
 from ..training.files import write_text
 
@@ -28,6 +29,8 @@ HEADS: dict[str, tuple[str, float]] = {
     "density": ("density", 1),
     "coverage": ("coverage", 1),
     "bits": ("bits/dim", 1),
+    "clip": ("CLIP score", 1),
+    "agreement": ("agreement", 1),
 }
 SHOWN = 64  # images in a picture
 
@@ -49,6 +52,7 @@ class GeneratorAssessment:
     samplers: Sequence[Sampler]
     results: Results
     folder: Path
+    judge: Judge | None = None
 
     def run(
         self, denoiser: Denoiser, batch: int, bits: Callable[[Tensor, range], Tensor] | None, bits_images: int
@@ -60,7 +64,7 @@ class GeneratorAssessment:
             samplers = [self._watched(each, bar) for each in self.samplers]
             rows = evaluate_generator(
                 samplers, self.data, self.extractor, self.results, self.folder,
-                batch=batch, bits=bits, bits_images=bits_images,
+                batch=batch, bits=bits, bits_images=bits_images, judge=self.judge,
             )  # fmt: skip
             self._picture(REAL, self.data.images[:SHOWN].float() / 255)
             for name, row in rows:

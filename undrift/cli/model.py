@@ -8,7 +8,7 @@ from ..denoiser import Denoiser
 from ..space import Space
 from ..training.checkpoint import load, student_of
 
-__all__ = ["open_model", "place", "stand_in"]
+__all__ = ["device_of", "open_model", "place", "stand_in"]
 
 
 def open_model(name: str, device: str = "auto", threads: int = 0) -> tuple[Denoiser, Space]:
@@ -21,7 +21,7 @@ def place(device: str = "auto", threads: int = 0) -> torch.device:
     """Where a model is to run, on so many threads; ValueError for a device that is not there."""
     if threads:
         torch.set_num_threads(threads)
-    return _device(device)
+    return device_of(device)
 
 
 def stand_in(model: str, steps: int | None, solver: str | None, few: int) -> str:
@@ -30,7 +30,8 @@ def stand_in(model: str, steps: int | None, solver: str | None, few: int) -> str
     return (student_of(model) if suits else None) or model
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """What --device means; ValueError for one that is not there."""
     if name == "auto":
         if not torch.cuda.is_available():
             return torch.device("cpu")

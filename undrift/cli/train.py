@@ -35,12 +35,14 @@ def tell(result: "Result", again: str) -> int:
     """Say what a run came to, and the command that goes on with it; the exit code."""
     import os
 
+    from ..interop.diffusers_student import is_pipeline, read_facts
     from ..training.checkpoint import read_card
 
     if int(os.environ.get("RANK", "0")):  # one of several processes speaks
         return 0
-    facts = read_card(result.model)["training"]
-    size = sum(file.stat().st_size for file in result.model.iterdir()) / 2**20
+    pipeline = is_pipeline(result.model)
+    facts = (read_facts if pipeline else read_card)(result.model)["training"]
+    size = sum(file.stat().st_size for file in result.model.rglob("*") if file.is_file()) / 2**20
     print(
         f"{result.model}: {result.step:,} steps in {result.seconds / 60:.1f} minutes, "
         f"{facts['parameters']:,} parameters, {size:.1f} MiB"
@@ -49,7 +51,7 @@ def tell(result: "Result", again: str) -> int:
     if best.is_dir():
         print(f"{best}: {read_card(best)['training']['panel']}")
     if result.finished:
-        print(_next(result.model))
+        print(f"how to use it: {result.model / 'README.md'}" if pipeline else _next(result.model))
         return 0
     print(f"stopped and saved; the same command goes on: {again}")
     return 130

@@ -24,7 +24,7 @@ from .batch import Batch, rows
 from .image import find_images, read
 from .seeds import generator
 
-__all__ = ["LabelledImages", "labelled_batches", "read_labelled"]
+__all__ = ["LabelledImages", "indices", "labelled_batches", "read_labelled"]
 
 HOLD_OUT = 10
 
@@ -134,7 +134,7 @@ def labelled_batches(
         raise ValueError(f"batch = {batch}, drop = {drop}: need at least 1, and a share in [0, 1]")
     none, mine = len(data.names), rows(batch, rank, world)
     for step in count(start):
-        index = _indices(len(data), step * batch + mine.start, len(mine), seed)
+        index = indices(len(data), step * batch + mine.start, len(mine), seed)
         rng = generator(seed, "labelled", step, 0)
         x, label = data.images[index].float() / 255, data.labels[index]
         if flip:
@@ -144,7 +144,7 @@ def labelled_batches(
         yield Batch(x, None, {"label": label} if classes else {})
 
 
-def _indices(size: int, first: int, batch: int, seed: int) -> Tensor:
+def indices(size: int, first: int, batch: int, seed: int) -> Tensor:
     """Positions `first` .. `first + batch - 1` of the epochs' permutations, one after the other."""
     places = range(first, first + batch)
     return torch.stack([_order(size, place // size, seed)[place % size] for place in places])

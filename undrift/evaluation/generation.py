@@ -30,6 +30,7 @@ from ..metrics import Estimate, Extractor, Features
 from ..metrics.estimate import mean_of
 from ..registry import check_keys
 from ..space import Space
+from .judges import Judge, summary
 from .parts import Part, collected
 from .results import Results, versions
 
@@ -151,6 +152,7 @@ def generation_stamp(
     k: int = 5,
     subset: int = 1000,
     bits: str = "",
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """All that the numbers depend on; `model` is a `fingerprint`, `bits` says how the likelihood is found, if it is.
 
@@ -170,7 +172,7 @@ def generation_stamp(
         "seed": seed,
         "k": k,
         "subset": subset,
-        "protocols": protocols | ({"bits": bits} if bits else {}),
+        "protocols": protocols | ({"bits": bits} if bits else {}) | (dict(judge.protocols) if judge else {}),
         "samplers": {each.name: each.facts for each in samplers},
         "data": {TASK: data.facts()},
     }
@@ -186,6 +188,7 @@ def evaluate_generator(
     batch: int = 100,
     bits: Callable[[Tensor, range], Tensor] | None = None,
     bits_images: int = 100,
+    judge: Judge | None = None,
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Measure what `results` lacks, save it to `folder`, and yield it, row by row: (name, {measure: value}).
 
@@ -198,6 +201,7 @@ def evaluate_generator(
         batch: images at a time; moves no number but the seconds.
         bits: images (B, C, H, W) in [0, 1], and their numbers -> bits per dimension (B,); measured once.
         bits_images: on how many images of the data.
+        judge: of each image by itself; that of the stamp.
     """
     stamp, known = results.stamp, results.tasks.get(TASK, {})
     missing = [each for each in samplers if each.name not in known]
@@ -211,26 +215,35 @@ def evaluate_generator(
         return data.images[numbers.start : numbers.stop].float() / 255
 
     def drawn(each: Sampler) -> Callable[[range], Part]:
-        return lambda numbers: _worked(extractor, *_timed(each, numbers))
+        return lambda numbers: judged(numbers, *_timed(each, numbers))
+
+    def judged(numbers: range, images: Tensor, evaluations: float, seconds: float) -> Part:
+        found = _worked(extractor, images, evaluations, seconds)
+        return found if judge is None else found._replace(scores=judge(images, numbers).float().cpu())
+
+    def opinions(scores: Tensor | None) -> dict[str, float]:
+        return {} if judge is None or scores is None else _flat(summary(judge, scores))
 
     def measured(x: Features, y: Features) -> dict[str, float]:
         found = metrics.set_distances(x, y, k=stamp["k"], subset=stamp["subset"], seed=stamp["seed"])
         return _flat(found) | {"samples": len(y.features)}
 
     home, count = folder / "features", len(data.images)
-    real = collected(home / REAL, count, batch, lambda n: _worked(extractor, light(n), 0, 0)).features
+    found = collected(home / REAL, count, batch, lambda n: judged(n, light(n), 0, 0))
+    real, said = found.features, opinions(found.scores)
     likelihood: dict[str, float] = {}
     if bits is not None:
         found = collected(home / "bits", min(bits_images, count), batch, lambda n: _numbers(bits(light(n), n)))
         likelihood = _flat({"bits": mean_of(found.features.features[:, 0].double())})
     if REAL not in known:
         halves = torch.randperm(count, generator=generator("halves", stamp["seed"])).tensor_split(2)
-        row = measured(*(real.pick(half) for half in halves)) | {"evaluations": 0, "seconds": 0}
+        row = measured(*(real.pick(half) for half in halves)) | said | {"evaluations": 0, "seconds": 0}
         yield _keep(results, folder, REAL, row)
     for each in missing:
         made = collected(home / _slug(each.name), stamp["samples"], batch, drawn(each))
         work = {"evaluations": made.evaluations / stamp["samples"], "seconds": made.seconds / stamp["samples"]}
-        yield _keep(results, folder, each.name, measured(real, made.features) | work | likelihood)
+        row = measured(real, made.features) | opinions(made.scores) | work | likelihood
+        yield _keep(results, folder, each.name, row)
         rmtree(home / _slug(each.name), ignore_errors=True)
 
 

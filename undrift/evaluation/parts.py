@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from ..metrics import Features
 from ..training.files import replacing
@@ -17,16 +18,18 @@ CHUNK = 500  # images between two saves
 
 
 class Part(NamedTuple):
-    """Features of some images, and the work that they took in all."""
+    """Features of some images, the work that they took in all, and what judges say of each, (N, S), if any do."""
 
     features: Features
     evaluations: float
     seconds: float
+    scores: Tensor | None = None
 
 
 def _joined(parts: Sequence[Part]) -> Part:
-    features, evaluations, seconds = zip(*parts, strict=True)
-    return Part(Features.joined(features), sum(evaluations), sum(seconds))
+    features, evaluations, seconds, scores = zip(*parts, strict=True)
+    judged = [each for each in scores if each is not None]
+    return Part(Features.joined(features), sum(evaluations), sum(seconds), torch.cat(judged) if judged else None)
 
 
 def collected(folder: Path, count: int, batch: int, make: Callable[[range], Part]) -> Part:
@@ -43,9 +46,10 @@ def collected(folder: Path, count: int, batch: int, make: Callable[[range], Part
 
 
 def _write(file: Path, part: Part) -> None:
-    (features, probabilities), *work = part
+    (features, probabilities), *work, scores = part
     tensors = {"features": features, "work": torch.tensor(work, dtype=torch.float64)}
     tensors |= {} if probabilities is None else {"probabilities": probabilities}
+    tensors |= {} if scores is None else {"scores": scores}
     with replacing(file) as target:
         save_file({name: value.contiguous() for name, value in tensors.items()}, target)
 
@@ -53,6 +57,7 @@ def _write(file: Path, part: Part) -> None:
 def _read(file: Path) -> Part | None:
     try:
         found = load_file(file)
-        return Part(Features(found["features"], found.get("probabilities")), *found["work"].tolist())
+        evaluations, seconds = found["work"].tolist()
+        return Part(Features(found["features"], found.get("probabilities")), evaluations, seconds, found.get("scores"))
     except (FileNotFoundError, SafetensorError):
         return None

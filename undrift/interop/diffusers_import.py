@@ -113,7 +113,7 @@ class Imported:
         """
         if not torch.is_tensor(scale) and scale == 1:
             return self.denoiser
-        return ClassifierFree(self.denoiser, self.denoiser.process, scale, self._nothing(negative))
+        return ClassifierFree(self.denoiser, self.denoiser.process, scale, self.nothing(negative))
 
     def sample(
         self,
@@ -156,7 +156,8 @@ class Imported:
         height, width = (float(stride * n) for n in shape[1:])
         return torch.tensor([[height, width, 0, 0, height, width]], device=self.device).repeat(count, 1)
 
-    def _nothing(self, negative: str) -> dict[str, Any]:
+    def nothing(self, negative: str = "") -> dict[str, Any]:
+        """What stands for no condition in `guidance.ClassifierFree`: a prompt's conditions, or a class."""
         network: Any = self.denoiser.network
         if not self.textual:
             if network.null is None:

@@ -87,6 +87,33 @@ class DiffusersUNet(nn.Module):
         out: Tensor = self.unet(z, c, **given, return_dict=False)[0]
         return out[:, : self.channels]
 
+    @property
+    def feature_channels(self) -> tuple[int, ...]:
+        """Of the maps of `features`."""
+        widths = tuple(int(width) for width in self.unet.config.block_out_channels)  # type: ignore[union-attr]
+        return (widths[-1], *reversed(widths))
+
+    @property
+    def decoder(self) -> tuple[str, ...]:
+        """The modules that a critic may change."""
+        return ("unet.up_blocks",)
+
+    def features(self, z: Tensor, c: Tensor, **cond: Any) -> tuple[Tensor, ...]:
+        """Outputs of the middle block and of the decoder's, the coarsest first; as `networks.Critic` asks."""
+        found: list[Tensor] = []
+        blocks: list[Any] = [self.unet.mid_block, *self.unet.up_blocks]  # type: ignore[misc]
+        hooks = [block.register_forward_hook(lambda module, given, made: found.append(made)) for block in blocks]
+        try:
+            self(z, c, **cond)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return tuple(found)
+
+    def recompute(self) -> None:
+        """Keep of each block only its input, and compute the rest again on the way back, as diffusers does."""
+        self.unet.enable_gradient_checkpointing()  # type: ignore[operator]
+
     def _checked(self, label: Tensor | None, count: int) -> Tensor:
         if label is None and self.null is not None:
             return torch.full((count,), self.null, device=next(self.parameters()).device)

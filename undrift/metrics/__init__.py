@@ -13,7 +13,7 @@
 from .distribution import swd
 from .diversity import InceptionScore
 from .estimate import Estimate
-from .features import Classified, Extractor, Features, Function, TorchScript
+from .features import Classified, Extractor, Features, Function, Grey, TorchScript, eight_bit
 from .frechet import Fid, Moments, frechet, frechet_distance
 from .kernel import kid
 from .neighbours import PRDC, expected_coverage, prdc
@@ -30,11 +30,13 @@ __all__ = [
     "Features",
     "Fid",
     "Function",
+    "Grey",
     "InceptionScore",
     "Lpips",
     "Moments",
     "Protocol",
     "TorchScript",
+    "eight_bit",
     "expected_coverage",
     "frechet",
     "frechet_distance",

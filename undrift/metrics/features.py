@@ -24,7 +24,17 @@ from torch import Tensor, nn
 from ..classify import NoisyClassifier
 from ..space import Space
 
-__all__ = ["Classified", "Extracted", "Extractor", "Features", "Function", "TorchScript", "eight_bit", "fingerprint"]
+__all__ = [
+    "Classified",
+    "Extracted",
+    "Extractor",
+    "Features",
+    "Function",
+    "Grey",
+    "TorchScript",
+    "eight_bit",
+    "fingerprint",
+]
 
 Extracted = tuple[Tensor, Tensor | None]
 
@@ -118,6 +128,21 @@ class Classified:
         features = self.classifier.features(self.space.encode(images.to(weight)), time)
         logits: Tensor = self.classifier.network.head(features)  # type: ignore[operator]
         return features, logits.softmax(1)
+
+
+@final
+class Grey:
+    """An extractor of grey images, shown the mean of the channels.
+
+    Arguments:
+        extractor: of images of one channel.
+    """
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.extractor, self.name, self.digest = extractor, f"{extractor.name}, grey", extractor.digest
+
+    def __call__(self, images: Tensor) -> Extracted:
+        return self.extractor(images.mean(1, keepdim=True))
 
 
 @final

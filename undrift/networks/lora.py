@@ -27,7 +27,8 @@ class LowRank(nn.Module):
         self.names = tuple(
             f"{name}.weight"
             for name, layer in network.named_modules()
-            if name.split(".")[0] in modules and isinstance(layer, nn.Conv2d | nn.Linear)
+            if any(f"{name}.".startswith(f"{module}.") for module in modules)
+            and isinstance(layer, nn.Conv2d | nn.Linear)
         )
         weights = [network.get_parameter(name).flatten(1) for name in self.names]
         self.a = nn.ParameterList(torch.randn(rank, w.shape[1]) * w.shape[1] ** -0.5 for w in weights)

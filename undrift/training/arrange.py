@@ -40,6 +40,9 @@ def arrange(run: Run, accelerator: Accelerator) -> None:
 
 def _recompute(network: Any) -> None:
     """Keep of each block only its input, and compute the rest again on the way back."""
+    if hasattr(network, "recompute"):
+        network.recompute()
+        return
     blocks = units(network)
     if not blocks:
         raise ValueError(f"training.checkpointing: {type(network).__name__} has no blocks marked with unit = True")

@@ -12,6 +12,8 @@ from torch import nn
 from .. import registry
 from ..classify import NoisyClassifier
 from ..denoiser import Denoiser
+from ..interop.diffusers_text import open_text_to_image
+from ..interop.diffusers_unet import DiffusersUNet
 from ..methods import Classification, Method, ScoreMatching
 from ..registry import check_keys
 from ..space import Space
@@ -58,7 +60,7 @@ class Run:
 
     def modules(self) -> list[nn.Module]:
         """All that must be on the device."""
-        parts = [*vars(self.method).values(), self.average.module]
+        parts = [*vars(self.method).values(), self.average.module, getattr(self.space, "codec", None)]
         return [part for part in parts if isinstance(part, nn.Module)]
 
     def wall(self) -> float:
@@ -172,6 +174,12 @@ def _tasks(data: Photographs, model: Denoiser) -> tuple[str, ...]:
 
 def _begin(network: nn.Module, source: str) -> None:
     """The weights of another model of the same network."""
+    if isinstance(network, DiffusersUNet):
+        begun = open_text_to_image(source).denoiser.network
+        if {k: v.shape for k, v in begun.state_dict().items()} != {k: v.shape for k, v in network.state_dict().items()}:
+            raise ValueError(f"training.start_from = {source!r}: its U-Net has other weights than the recipe's student")
+        network.load_state_dict(begun.state_dict())
+        return
     begun = checkpoint.load(source)[0].network
     if registry.describe(begun) != registry.describe(network):
         raise ValueError(f"training.start_from = {source!r}: its [network] differs from the recipe's")

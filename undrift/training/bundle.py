@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from ..interop.diffusers_student import save_student
+from ..interop.diffusers_unet import DiffusersUNet
 from . import checkpoint, state
 from .build import Run
 from .plan import DTYPES
@@ -66,6 +68,11 @@ def export(run: Run, folder: Path, average: Mapping[str, Any], more: Mapping[str
         "recipe": run.recipe,
     }
     model = run.average.module
+    if isinstance(model.network, DiffusersUNet):
+        if run.shown is not model:
+            run.shown.load_state_dict(average)
+        save_student(folder, run.shown.network, facts)
+        return
     weights = {name.removeprefix("network."): value for name, value in average.items()}
     checkpoint.save(folder, model, run.space, facts, DTYPES[run.training.weights], weights)
 

@@ -11,6 +11,7 @@ from .. import registry, times
 from ..classify import NoisyClassifier
 from ..denoiser import Denoiser
 from ..generation import in_lambda
+from ..interop.diffusers_student import is_pipeline
 from ..methods import Contest, Scott
 from ..networks import Critic, widen
 from ..process import Process
@@ -18,6 +19,7 @@ from ..registry import check_keys
 from ..space import Space
 from . import checkpoint
 from .presets import distillable
+from .pupils import Pupil, of_pipeline
 from .recipe import call, settings
 
 __all__ = ["GRIDS", "Distillation", "Opponent", "distillation"]
@@ -27,7 +29,17 @@ def _uniform_time(process: Process, nodes: int, end: float, start: float | None)
     return times.uniform(process, nodes)
 
 
-GRIDS: dict[str, Callable[[Process, int, float, float | None], Tensor]] = {"time": _uniform_time, "lambda": in_lambda}
+def _trailing(process: Process, nodes: int, end: float, start: float | None) -> Tensor:
+    """The indices that diffusers' LCMScheduler leaps from, of so many original steps; and the least noisy one."""
+    grid, last = times.trailing(process, nodes), torch.tensor([process.t_min], dtype=torch.float64)
+    return torch.cat([grid[:-1], last, grid[-1:]]) if grid[-2] > last > grid[-1] else grid
+
+
+GRIDS: dict[str, Callable[[Process, int, float, float | None], Tensor]] = {
+    "time": _uniform_time,
+    "lambda": in_lambda,
+    "trailing": _trailing,
+}
 
 
 @final
@@ -36,12 +48,16 @@ class Distillation:
     """The [method] of a distillation; see `methods.Scott` for what it does with them.
 
     Arguments:
-        teacher: a checkpoint, folder or bundled name; the student has its process, prediction, space and network.
-        nodes, spacing, end: the grid: nodes uniform in "lambda", the half log-SNR, up to `end`, or in "time".
+        teacher: a checkpoint, folder or bundled name; or a text-to-image pipeline of diffusers. The student has its
+            process, prediction, space and network.
+        nodes, spacing, end: the grid: nodes uniform in "lambda", the half log-SNR, up to `end`, or in "time"; or
+            "trailing", the last index of each of so many equal parts of a discrete schedule.
         start: half log-SNR of the second node of a grid in "lambda", where the first step of sampling goes straight
             there, as in `restoration`; None for a grid that is uniform from pure noise on.
         jump, substeps, segments, decay, guidance, noise: as in `methods.Scott`.
         solver, distance: tables.
+        rank: of the low-rank changes that alone are trained of a pipeline's U-Net (LoRA); 0 trains it whole.
+        embedding: width of what a pipeline's whole student is told of the guidance scale; 0 tells it nothing.
     """
 
     teacher: str
@@ -57,11 +73,15 @@ class Distillation:
     noise: int = 0
     solver: Mapping[str, Any] = field(default_factory=lambda: {"name": "exponential"})
     distance: Mapping[str, Any] = field(default_factory=lambda: {"name": "squared"})
+    rank: int = 0
+    embedding: int = 256
 
     def __post_init__(self) -> None:
         check_keys([self.spacing], GRIDS, "method.spacing")
-        if self.start is not None and self.spacing == "time":
+        if self.start is not None and self.spacing != "lambda":
             raise ValueError(f"method.start = {self.start}: only a grid in lambda has one: set method.spacing=lambda")
+        if min(self.rank, self.embedding) < 0:
+            raise ValueError(f"method.rank = {self.rank}, embedding = {self.embedding}: need at least 0")
 
 
 @final
@@ -87,15 +107,12 @@ class Opponent:
 def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoiser, Space]:
     """The method, its student (a wider copy of the teacher, trainable) and their space; seed of a critic's weights."""
     plan = call(Distillation, "method", {"method": settings(recipe)})
-    distillable(plan.teacher)
-    teacher, space = checkpoint.load(plan.teacher)
-    process = teacher.process
-    inputs: dict[str, Any] = {"guided": True} if plan.guidance is not None else {}
-    inputs |= {"noise_channels": plan.noise} if plan.noise else {}
-    student = Denoiser(
-        widen(teacher.network, **inputs), process, teacher.prediction, scale=teacher.scale, label=teacher.label
-    ).requires_grad_(True)
-    student.student, student.tasks = True, teacher.tasks
+    pupil = (
+        of_pipeline(plan.teacher, plan.rank, plan.embedding * (plan.guidance is not None))
+        if is_pipeline(plan.teacher)
+        else _of_checkpoint(plan)
+    )
+    teacher, process = pupil.teacher, pupil.teacher.process
     critic, contest = None, Contest()
     if "critic" in recipe:
         rival = call(Opponent, "critic", recipe)
@@ -104,16 +121,31 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
             judge = Critic(teacher.network, rival.heads, rival.rank, rival.width)
         critic = NoisyClassifier(judge, process, teacher.label, teacher.scale)
         contest = Contest(rival.weight, registry.build("game", rival.game), rival.real, rival.time, rival.r1)
-    classes = registry.describe(teacher.network).get("classes", 0)
-    if plan.guidance is not None and not classes:
+    if plan.guidance is not None and not pupil.null:
         raise ValueError(
             f"method.guidance = {plan.guidance}: {plan.teacher} knows no classes to be guided to: leave it out"
         )
     method = Scott(
-        student, teacher, process, space, GRIDS[plan.spacing](process, plan.nodes, plan.end, plan.start),
+        pupil.student, teacher, process, pupil.space, GRIDS[plan.spacing](process, plan.nodes, plan.end, plan.start),
         registry.build("solver", plan.solver),
         jump=plan.jump, substeps=plan.substeps, segments=plan.segments, decay=plan.decay, guidance=plan.guidance,
-        null={"label": classes} if classes else {}, noise=plan.noise, critic=critic, contest=contest,
+        null=pupil.null, noise=plan.noise, critic=critic, contest=contest,
         distance=registry.build("distance", plan.distance),
     )  # fmt: skip
-    return method, student, space
+    return method, pupil.student, pupil.space
+
+
+def _of_checkpoint(plan: Distillation) -> Pupil:
+    """Of a generator or restorer of undrift."""
+    distillable(plan.teacher)
+    if plan.rank:
+        raise ValueError(f"method.rank = {plan.rank}: only students of pipelines have one: leave it out")
+    teacher, space = checkpoint.load(plan.teacher)
+    inputs: dict[str, Any] = {"guided": True} if plan.guidance is not None else {}
+    inputs |= {"noise_channels": plan.noise} if plan.noise else {}
+    student = Denoiser(
+        widen(teacher.network, **inputs), teacher.process, teacher.prediction, scale=teacher.scale, label=teacher.label
+    ).requires_grad_(True)
+    student.student, student.tasks = True, teacher.tasks
+    classes = registry.describe(teacher.network).get("classes", 0)
+    return Pupil(teacher, student, space, {"label": classes} if classes else {})

@@ -23,15 +23,18 @@ from tqdm import tqdm
 
 from ..data import Batch, generator
 from ..denoiser import Denoiser
+from ..interop.diffusers_text import open_text_to_image
 from ..methods import Scott, balance, leak
 from ..space import Space
 from .alarms import alarms
+from .captions import Captions
 from .labelled import Labelled
 from .log import lines
 from .panel_report import report
 from .photographs import Photographs
 from .preview import Preview
 from .sources import Source
+from .text_view import Prompted
 from .views import Generated, Photographed, View
 
 __all__ = ["LivePanel", "live"]
@@ -120,14 +123,18 @@ def live(method: Scott, data: Source, preview: Preview, folder: Path, recipe: Ma
         if sheet is None:
             return None
         view = Photographed(teacher, sheet, _counts((1, 2), preview.steps), preview.steps)
+    elif isinstance(data, Captions):
+        scale = 1.0 if method.guidance is None else sum(method.guidance) / 2
+        counts = _counts((1, 2, 4), preview.steps)
+        view = Prompted(open_text_to_image(data.pipeline), data.load(), counts, scale, {"recipe": recipe})
     else:
         if not isinstance(data, Labelled):
             raise ValueError("a panel measures against images held in memory: set preview.every=0 for streamed data")
         facts = data.facts()
-        scale = None if method.guidance is None else sum(method.guidance) / 2
+        middle = None if method.guidance is None else sum(method.guidance) / 2
         view = Generated(
             teacher, tuple(facts["shape"]), len(facts["classes"]), (data.path, data.size),
-            _counts((1, 2, 4), preview.steps), preview.steps, preview.features, preview.samples, scale,
+            _counts((1, 2, 4), preview.steps), preview.steps, preview.features, preview.samples, middle,
         )  # fmt: skip
         if not preview.features:
             tqdm.write("no preview.features, a classifier to measure distances with: pictures only, and no best/")

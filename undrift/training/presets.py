@@ -18,8 +18,10 @@ from typing import Any
 from .. import generation, restoration
 from ..data.labelled import read_labelled
 from ..degradations import TASKS
+from ..interop.diffusers_student import is_pipeline
 from ..registry import check_keys
 from .checkpoint import bundled, method_of, observes, read_card
+from .text_presets import distilling_text
 
 __all__ = ["PRESETS", "distillable", "distilling", "restores"]
 
@@ -74,21 +76,29 @@ def distillable(teacher: str) -> dict[str, Any]:
 
 
 def distilling(
-    teacher: str, preset: str = "scott", data: str | Path | None = None, *, there: bool = True
+    teacher: str, preset: str = "scott", data: str | Path | None = None, *, there: bool = True, rank: int = 0
 ) -> dict[str, Any]:
     """The recipe; everything in it may still be changed, see `recipe.override`.
 
     Arguments:
-        teacher: a checkpoint, folder or bundled name: any generator or restorer of undrift.
+        teacher: a checkpoint, folder or bundled name: any generator or restorer of undrift; or the folder of a
+            text-to-image pipeline of diffusers, see `text_presets`.
         preset: a name in `PRESETS`.
         data: for a generator an .npz or a folder of images like the teacher's, for a restorer a folder of clean
-            photographs.
+            photographs, for a pipeline captioned images.
+        rank: of the low-rank student of a pipeline; 0 for a whole one.
         there: whether the data can be looked at already.
 
     Raises ValueError or FileNotFoundError in one line for what cannot be distilled, or not on these data.
     """
+    if is_pipeline(teacher):
+        if data is None:
+            raise ValueError(f"no data to distil {teacher} on: give --data, captioned images, or --prompts")
+        return distilling_text(teacher, preset, data, COMMON, rank=rank)
     check_keys([preset], PRESETS, "preset")
     card = distillable(teacher)
+    if rank:
+        raise ValueError(f"rank = {rank}: only students of pipelines of diffusers may be low-rank: leave it out")
     if data is None:
         wanted = "a folder of clean photographs" if restores(card) else "an .npz or a folder of images"
         raise ValueError(f"no data to distil {teacher} on: give --data, {wanted}")

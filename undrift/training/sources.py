@@ -8,6 +8,7 @@ from ..data import Batch
 from ..denoiser import Denoiser
 from ..registry import check_keys
 from ..space import Space
+from .captions import Captions
 from .labelled import Labelled
 from .photographs import Photographs
 from .preview import Preview
@@ -44,14 +45,15 @@ class Source(Protocol):
         """What the model's card says of the data beyond the recipe."""
 
 
-SOURCES: dict[str, type[Photographs] | type[Labelled] | type[Streamed]] = {
+SOURCES: dict[str, type[Photographs] | type[Labelled] | type[Streamed] | type[Captions]] = {
     "photographs": Photographs,
     "labelled": Labelled,
     "streamed": Streamed,
+    "captioned": Captions,
 }
 
 
-def source(recipe: Mapping[str, Any]) -> Photographs | Labelled | Streamed:
+def source(recipe: Mapping[str, Any]) -> Photographs | Labelled | Streamed | Captions:
     """The object of [data]; photographs where it has no name."""
     table = dict(recipe.get("data", {}))
     name = table.pop("name", "photographs")

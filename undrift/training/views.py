@@ -3,7 +3,6 @@
 A generator's rows are images of all classes in turn; a restorer's are held-out photographs, one per task.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, final
@@ -24,6 +23,7 @@ from ..restoration import USUAL as USUAL_RESTORING
 from ..space import Space
 from .checkpoint import load_classifier
 from .preview import Sheet
+from .strips import panel_picture
 
 __all__ = ["Generated", "Photographed", "View"]
 
@@ -97,7 +97,7 @@ class Generated:
         images, distances = self._known["teacher"]
         rows.append((f"teacher, {USUAL[1]} evaluations", images))
         values |= distances
-        _picture(path, rows, values)
+        panel_picture(path, rows, values)
         return values
 
     def _images(
@@ -188,18 +188,3 @@ class Photographed:
         grid(path, strips, heads, across=1)
         means = {f"psnr/{name}": psnr.mean().item() for name, (psnr, _) in found.items()}
         return means | {f"haarpsi/{name}": score.mean().item() for name, (_, score) in found.items()}
-
-
-def _picture(path: Path, rows: Sequence[tuple[str, Tensor]], values: dict[str, float]) -> None:
-    """One strip per row, small images enlarged to be seen, colours or not."""
-    side = rows[0][1].shape[-1]
-    factor = max(1, round(72 / side))
-    strips = []
-    for title, images in rows:
-        key = "teacher" if title.startswith("teacher") else title.split()[1]
-        note = [f"{head} {values[f'{name}/{key}']:.3g}" for name, head in (("fd", "FD"), ("coverage", "coverage"))
-                if f"{name}/{key}" in values]  # fmt: skip
-        large = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3).expand(-1, 3, -1, -1)
-        strips.append(Strip(title, ", ".join(note), list(large)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    grid(path, strips, [""] * len(rows[0][1]), across=1)
