@@ -24,6 +24,8 @@ import torch
 
 import undrift
 from undrift.cli.main import main
+from undrift.cli.manifest import FILE, Manifest
+from undrift.data import write
 from undrift.networks import UNet
 from undrift.training import state
 from undrift.training.checkpoint import load
@@ -116,9 +118,46 @@ def tensors(tree: object, path: str = "") -> list[tuple[str, torch.Tensor]]:
     return [each for key, value in items for each in tensors(value, f"{path}/{key}")]
 
 
+def prepare_pictures(folder: Path) -> None:
+    """Photographs, a restorer and a generator that know nothing."""
+    prepare_training(folder)
+    torch.manual_seed(0)
+    network = UNet(channels=(8, 16), blocks=(1, 1))
+    process, prediction = undrift.MeanReverting(lam=10 / 255), undrift.prediction.Data(0.05)
+    undrift.save(folder / "restorer", undrift.Denoiser(network, process, prediction, scale=0.25), undrift.Residual())
+    numbers = np.random.default_rng(0)
+    for i in range(30):
+        (folder / "in" / str(i % 3)).mkdir(parents=True, exist_ok=True)
+        write(folder / "in" / str(i % 3) / f"{i}.png", torch.from_numpy(numbers.random((3, 60, 50 + i))))
+
+
+def sample(folder: Path, out: Path) -> list[str]:
+    return ["sample", "--model", str(folder / "teacher"), "--count", "300", "--steps", "4", "-o", f"{out}/"]
+
+
+def restore(folder: Path, out: Path) -> list[str]:
+    model = str(folder / "restorer")
+    return ["restore", str(folder / "in"), "-o", str(out), "--model", model, "--steps", "4", "--tile", "48"]
+
+
+def compare_pictures(whole: Path, torn: Path) -> str:
+    """The same files with the same bytes, no temporary one, and one entry of the manifest for each photograph."""
+    ours, theirs = (
+        {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != FILE}
+        for folder in (torn, whole)
+    )
+    if ours.keys() != theirs.keys():
+        return f"files {sorted(ours.keys() ^ theirs.keys())}"
+    changed = [name for name in theirs if ours[name] != theirs[name]]
+    known = [Manifest(folder, {}).known.keys() for folder in (torn, whole)]
+    return f"the bytes of {changed}" if changed else "" if known[0] == known[1] else "the manifest"
+
+
 JOBS = {
     "train": Job(prepare_training, train, compare_training),
     "distill": Job(prepare_training, distill, compare_training),
+    "sample": Job(prepare_pictures, sample, compare_pictures),
+    "restore": Job(prepare_pictures, restore, compare_pictures),
 }
 
 
@@ -152,7 +191,7 @@ def tortured(job: Job, folder: Path, out: Path, kills: int, seconds: float, choo
             os.kill(pid, number)
             told[number.name] += 1
             code = ended(pid)
-            if code not in (-number, 0) and not (number is signal.SIGTERM and code == 130):
+            if code not in (-number, 0) and not (number is signal.SIGTERM and code in (130, 143)):
                 raise RuntimeError(f"{number.name}: exit code {code}: {log.read_text()[-2000:]}")
         elif (code := ended(pid)) == 0:
             return f"{told['SIGKILL']} SIGKILL, {told['SIGTERM']} SIGTERM, {starts} starts"

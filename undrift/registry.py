@@ -127,7 +127,7 @@ def build(kind: str, table: Mapping[str, Any], *args: Any, **given: Any) -> Any:
     arguments |= {key: value for key, value in given.items() if key in parameters and key not in arguments}
     try:
         return classes[name](*args, **arguments)
-    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except (TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, LookupError) as error:
         raise ValueError(f"{kind} {name}: {' '.join(str(error).split())}") from None
 
 
@@ -167,7 +167,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Mapping:
         return isinstance(value, Mapping) and all(_fits(each, inner[1]) for each in value.values())
     if hint in (int, float):
-        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+        whole = isinstance(value, Integral)
+        kind = whole if hint is int else isinstance(value, Real)
+        return kind and not isinstance(value, bool) and not (whole and abs(value) >= 2**63)
     if origin is Callable:
         return callable(value)
     if getattr(hint, "_is_protocol", False):

@@ -4,6 +4,7 @@ import os
 
 __all__ = ["expected", "one_line", "printable"]
 
+LONG = 1000  # characters; torch may put a stack of C++ into its message
 _EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
 
 
@@ -17,7 +18,8 @@ def one_line(error: BaseException) -> str:
         return "out of memory: give a smaller --tile or --batch, or smaller images"
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
         return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
-    return printable(" ".join(str(error).split())) or type(error).__name__
+    text = printable(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= LONG else f"{text[: LONG - 4]} ..."
 
 
 def printable(text: str) -> str:

@@ -71,6 +71,8 @@ def _named(path: Path, limit: int) -> Iterator[None]:
     except UnidentifiedImageError:
         what = "not an image that Pillow can read" if path.stat().st_size else "an empty file"
         raise ValueError(f"{path}: {what}") from None
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error, EOFError, ...
         if isinstance(error, OSError) and error.errno is not None:
             raise OSError(f"cannot read {path}: {error.strerror}") from None
@@ -132,6 +134,8 @@ def read(path: str | os.PathLike[str], limit: int | None = None, *, levels: bool
     cannot be opened.
     """
     path, limit = Path(path), _limit() if limit is None else limit
+    if path.exists() and not path.is_file():  # a pipe would wait, a device may never end
+        raise ValueError(f"{path}: a folder, a pipe or a device, and no file")
     with _named(path, limit), Image.open(path) as opened:
         opened.load()
         icc = opened.info.get("icc_profile") or None

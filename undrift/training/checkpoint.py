@@ -183,7 +183,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
         model = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{file.parent}: no {MODEL} there: not a checkpoint of undrift") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: damaged ({error})") from None
     if not isinstance(model, dict) or model.get("format") != FORMAT:
         found = model.get("format") if isinstance(model, dict) else model
@@ -196,6 +196,8 @@ def read_card(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"{file}: no entry {entry!r}")
     if not isinstance(model["scale"], int | float | None):
         raise ValueError(f"{file}: scale = {model['scale']!r}: need a number or null")
+    if not isinstance(model["training"], dict):
+        raise ValueError(f"{file}: training is {type(model['training']).__name__}: need a table of facts")
     check_keys(model, ("format", "kind", *entries), f"entry in {file}")
     return model
 
