@@ -7,10 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+import undrift
+from undrift.classify import NoisyClassifier
 from undrift.cli import manifest, restorer
 from undrift.cli.manifest import FILE
+from undrift.networks import Classifier
 
 FAST = ("--steps", "2", "--device", "cpu")
 
@@ -153,7 +158,7 @@ sys.exit(main(sys.argv[3:]))
 """
 
 
-@pytest.mark.parametrize(("call", "count"), [("fsync", 1), ("replace", 2), ("fsync", 4)])
+@pytest.mark.parametrize(("call", "count"), [("replace", 2), ("fsync", 4)])
 def test_killed_at_any_call_it_goes_on(undrift_, photograph, tmp_path, call, count):
     for i in range(3):
         photograph(tmp_path / "in" / f"{i}.png", 40, 40, seed=i)
@@ -183,3 +188,40 @@ def test_a_full_disk_is_one_line(undrift_, photograph, model, tmp_path, monkeypa
     assert all(not name.endswith(".part") for name in os.listdir("out"))
     assert undrift_(*words)[0] == 0
     assert len(contents("out")) == 3
+
+
+def rows(folder):
+    """What was measured, without what depends on the clock."""
+    found = json.loads(Path(folder, "results.json").read_text())["tasks"]
+    return {
+        (task, setting): {key: value for key, value in row.items() if not key.startswith("seconds")}
+        for task, settings in found.items()
+        for setting, row in settings.items()
+    }
+
+
+def test_processes_change_no_measure(undrift_, photograph, model, generator, tmp_path):
+    for i in range(3):
+        photograph(tmp_path / "in" / f"{i}.png", 32, 32, seed=i)
+    numbers = np.random.default_rng(0)
+    levels = numbers.integers(0, 256, (70, 8, 8), dtype=np.uint8)
+    np.savez("data.npz", x_train=levels, y_train=np.arange(70) % 3, x_test=levels, y_test=np.arange(70) % 3)
+    torch.manual_seed(0)
+    network = Classifier(3, channels=(4, 6), embedding=8)
+    undrift.save("eyes", NoisyClassifier(network, undrift.VP(), scale=0.5), undrift.Pixels())
+    machine = ("--threads", 1, "--device", "cpu")
+    restorer = ["evaluate", "--model", model, "--data", "in", "--tasks", "noisy", "hazy", "--steps", 2, "--size", 32]
+    restorer += ["--baseline", "posterior:2", *machine]
+    sampler = ["evaluate", "--model", generator, "--data", "data.npz", "--extractor", "eyes", "--steps", 2, 3]
+    sampler += ["--samples", 600, *machine]  # two chunks
+    assert undrift_(*restorer, "-o", "r1")[0] == undrift_(*sampler, "-o", "g1", "--batch", 7)[0] == 0
+    code, lines, errors = together(tmp_path, [*restorer, "-o", "r"], [*sampler, "-o", "g"])
+    assert (code, errors) == (0, [])
+    assert rows("r") == rows("r1")
+    assert rows("g").keys() == rows("g1").keys()
+    for name, row in rows("g1").items():  # the extractor sees batches of another size
+        assert rows("g")[name] == pytest.approx(row, rel=1e-4, abs=1e-6)
+    assert len(rows("r")) == 8
+    assert lines.count("mean of 2 tasks") == 1  # one process prints
+    assert not Path("r/rows").exists()
+    assert Path("r/examples/hazy/degraded.png").read_bytes() == Path("r1/examples/hazy/degraded.png").read_bytes()

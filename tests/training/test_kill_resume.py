@@ -9,10 +9,22 @@ FILE = Path(__file__).parents[2] / "benchmarks" / "kill_resume.py"
 
 
 def test_jobs_killed_at_random_instants_end_as_if_they_had_not_been():
-    command = [sys.executable, str(FILE), "--jobs", "train", "distill", "--kills", "4", "--steps", "30"]
+    command = [
+        sys.executable,
+        str(FILE),
+        "--jobs",
+        "train",
+        "distill",
+        "sample",
+        "restore",
+        "--kills",
+        "8",
+        "--steps",
+        "30",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(": equal") == 2, done.stdout
+    assert done.stdout.count(": equal") == 4, done.stdout
 
 
 def test_a_difference_is_found(tmp_path):

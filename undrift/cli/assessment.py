@@ -13,6 +13,8 @@ from ..denoiser import Denoiser
 from ..evaluation import DEGRADED, Found, Measures, PairSet, Results, Setting, assess
 from ..space import Space
 from ..training.files import write_text
+from .rows import Rows
+from .world import World
 
 __all__ = ["HEADS", "Assessment", "settings_of"]
 
@@ -56,46 +58,68 @@ class Assessment:
     results: Results
     folder: Path
 
-    def run(self, denoiser: Denoiser, space: Space, measures: Measures, batch: int, seed: int) -> None:
-        """Measure what is missing, saving and printing as it comes."""
-        known = set(self.results.done())
-        with self._progress(denoiser, known) as bar:
+    def run(
+        self, denoiser: Denoiser, space: Space, measures: Measures, batch: int, seed: int, world: World = World()
+    ) -> None:
+        """Measure what is missing, each process its share of the rows, saving and printing as it comes."""
+        rows = Rows(self.folder, self.results)
+        missing = world.planned(lambda: self._missing(rows))
+        mine = set(world.share(missing))
+        with self._progress(denoiser, mine, quiet=not world.first) as bar:
             for task in self.pairs.tasks:
                 for setting in self.settings:
-                    if (task, str(setting)) in known:
+                    if (task, str(setting)) not in mine:
                         continue
                     bar.set_description(f"{task} {setting}")
                     found = assess(
                         denoiser, space, self.pairs.pairs(task), setting, measures=measures, batch=batch, seed=seed
                     )
-                    self._keep(task, setting, found)
-                with bar.external_write_mode():
-                    print(f"{task}\n{self.table(task).text()}\n", flush=True)
+                    self._keep(task, setting, found, rows if world.size > 1 else None)
+                if world.size == 1:
+                    with bar.external_write_mode():
+                        print(f"{task}\n{self.table(task).text()}\n", flush=True)
+        world.gathered(None)
+        if world.first:
+            rows.collect()
+            self._tell(world.size > 1)
+
+    def _missing(self, rows: Rows) -> list[tuple[str, str]]:
+        rows.collect()
+        known = set(self.results.done())
+        return [(task, str(s)) for task in self.pairs.tasks for s in self.settings if (task, str(s)) not in known]
+
+    def _tell(self, tasks: bool) -> None:
+        """Every table that was not printed on the way, and the files."""
+        for task in self.pairs.tasks if tasks else ():
+            print(f"{task}\n{self.table(task).text()}\n")
         if len(self.pairs.tasks) > 1:
             print(f"{self._title()}\n{self.table().text()}\n")
         print("\n".join(self._protocols().values()), end="\n\n")
         for path in self.write():
             print(path)
 
-    def _progress(self, denoiser: Denoiser, known: set[tuple[str, str]]) -> tqdm:
+    def _progress(self, denoiser: Denoiser, mine: set[tuple[str, str]], quiet: bool) -> tqdm:
         """A bar in network evaluations of photographs; without an estimate where photographs may be tiled."""
         missing = [
             len(self.pairs.files(task)) * setting.evaluations * setting.samples
             for task in self.pairs.tasks
             for setting in self.settings
-            if (task, str(setting)) not in known
+            if (task, str(setting)) in mine
         ]
         total = sum(missing) if 0 < self.pairs.size <= 512 else None
-        bar = tqdm(total=total, unit="evaluation", disable=None, leave=False, dynamic_ncols=True)
+        bar = tqdm(total=total, unit="evaluation", disable=True if quiet else None, leave=False, dynamic_ncols=True)
         if not bar.disable:
             denoiser.register_forward_hook(lambda _module, _inputs, estimate: bar.update(len(estimate)) and None)
         return bar
 
-    def _keep(self, task: str, setting: Setting, found: Found) -> None:
+    def _keep(self, task: str, setting: Setting, found: Found, rows: Rows | None) -> None:
         examples = self.folder / "examples" / task
         examples.mkdir(parents=True, exist_ok=True)
         write(_example(examples, str(setting)), found.first)
         write(_example(examples, "original"), found.pair.x)
+        if rows is not None:
+            rows.keep(task, str(setting), found.values)
+            return
         self.results.add(task, setting, found.values)
         self.results.save(self.folder)
 

@@ -20,6 +20,7 @@ from ..training.checkpoint import load_classifier, read_card
 from .folder import writable
 from .generator import classifier_free
 from .generator_assessment import GeneratorAssessment
+from .world import joined
 
 __all__ = ["evaluate", "makes_images"]
 
@@ -76,9 +77,11 @@ def evaluate(
         bits=_protocol(bits),
     )  # fmt: skip
     folder = writable(Path(out))
-    results = Results.resume(folder, stamp, machine(str(device), batch))
     likelihood = _bits(denoiser, space, seed) if bits else None
-    GeneratorAssessment(model, real, network, samplers, results, folder).run(denoiser, batch, likelihood, bits)
+    with joined() as world:
+        results = world.planned(lambda: Results.resume(folder, stamp, machine(str(device), batch)))
+        work = GeneratorAssessment(model, real, network, samplers, results, folder)
+        work.run(denoiser, batch, likelihood, bits, world)
     return 0
 
 

@@ -10,6 +10,7 @@ from ..preset import STUDENT
 from ..space import Space
 from .assessment import Assessment, settings_of
 from .folder import writable
+from .world import joined
 
 __all__ = ["assess"]
 
@@ -49,6 +50,8 @@ def assess(
     )
     known = stamp(fingerprint(model), pairs, seed, measures.protocols)
     folder = writable(Path(out))
-    results = Results.resume(folder, known, machine(str(next(denoiser.parameters()).device), batch))
-    Assessment(model, pairs, settings, results, folder).run(denoiser, space, measures, batch, seed)
+    with joined() as world:
+        device = str(next(denoiser.parameters()).device)
+        results = world.planned(lambda: Results.resume(folder, known, machine(device, batch)))
+        Assessment(model, pairs, settings, results, folder).run(denoiser, space, measures, batch, seed, world)
     return 0

@@ -16,6 +16,7 @@ from ..evaluation import REAL, TASK, Reference, Results, Sampler, evaluate_gener
 from ..evaluation.judges import Judge
 from ..metrics import Extractor
 from ..training.files import write_text
+from .world import World
 
 __all__ = ["HEADS", "GeneratorAssessment", "within"]
 
@@ -55,21 +56,32 @@ class GeneratorAssessment:
     judge: Judge | None = None
 
     def run(
-        self, denoiser: Denoiser, batch: int, bits: Callable[[Tensor, range], Tensor] | None, bits_images: int
+        self,
+        denoiser: Denoiser,
+        batch: int,
+        bits: Callable[[Tensor, range], Tensor] | None,
+        bits_images: int,
+        world: World = World(),
     ) -> None:
-        """Measure what is missing, saving and printing as it comes."""
+        """Measure what is missing, each process its share, the first saving and printing as it comes."""
         known = self.results.tasks.get(TASK, {})
         missing = [each for each in self.samplers if each.name not in known]
-        with tqdm(total=len(missing) * self.samples, unit="image", disable=None, leave=False) as bar:
+        with tqdm(
+            total=len(missing) * self.samples, unit="image", disable=None if world.first else True, leave=False
+        ) as bar:
             samplers = [self._watched(each, bar) for each in self.samplers]
             rows = evaluate_generator(
                 samplers, self.data, self.extractor, self.results, self.folder,
-                batch=batch, bits=bits, bits_images=bits_images, judge=self.judge,
+                batch=batch, bits=bits, bits_images=bits_images, judge=self.judge, share=world.share,
+                meet=lambda: world.gathered(None), first=world.first,
             )  # fmt: skip
-            self._picture(REAL, self.data.images[:SHOWN].float() / 255)
+            if world.first:
+                self._picture(REAL, self.data.images[:SHOWN].float() / 255)
             for name, row in rows:
                 with bar.external_write_mode():
                     print(f"{name:<14}" + "  ".join(f"{HEADS[key][0]} {text}" for key, text in _cells(row)), flush=True)
+        if not world.first:
+            return
         print(f"\n{self.table().text()}\n")
         print("\n".join(self._protocols().values()), end="\n\n")
         for path in self.write():

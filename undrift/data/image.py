@@ -6,6 +6,7 @@ itself reduces to 8 bits on opening.
 """
 
 import io
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +21,8 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageErro
 from torch import Tensor
 
 __all__ = ["Photo", "find_images", "read", "write"]
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong with a file, our line says
 
 FORMATS: dict[str, tuple[str, dict[str, object]]] = {
     ".png": ("PNG", {}),

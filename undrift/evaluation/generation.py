@@ -31,7 +31,7 @@ from ..metrics.estimate import mean_of
 from ..registry import check_keys
 from ..space import Space
 from .judges import Judge, summary
-from .parts import Part, collected
+from .parts import Part, collected, prepared
 from .results import Results, versions
 
 __all__ = ["REAL", "TASK", "Reference", "Sampler", "evaluate_generator", "generation_stamp", "sampler"]
@@ -189,6 +189,9 @@ def evaluate_generator(
     bits: Callable[[Tensor, range], Tensor] | None = None,
     bits_images: int = 100,
     judge: Judge | None = None,
+    share: Callable[[Sequence[int]], Sequence[int]] = lambda all: all,
+    meet: Callable[[], object] = lambda: None,
+    first: bool = True,
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Measure what `results` lacks, save it to `folder`, and yield it, row by row: (name, {measure: value}).
 
@@ -202,6 +205,8 @@ def evaluate_generator(
         bits: images (B, C, H, W) in [0, 1], and their numbers -> bits per dimension (B,); measured once.
         bits_images: on how many images of the data.
         judge: of each image by itself; that of the stamp.
+        share, meet, first: of several processes, each makes its share of the features, all meet when those of a row are
+            there, and the first measures and saves; the others yield nothing. All are given the same `results`.
     """
     stamp, known = results.stamp, results.tasks.get(TASK, {})
     missing = [each for each in samplers if each.name not in known]
@@ -209,7 +214,9 @@ def evaluate_generator(
         raise ValueError(f"batch = {batch}: need at least 1 image at a time")
     if REAL in known and not missing:
         return
-    results.save(folder)  # features that lie there belong to this stamp
+    if first:
+        results.save(folder)  # features that lie there belong to this stamp
+    meet()
 
     def light(numbers: range) -> Tensor:
         return data.images[numbers.start : numbers.stop].float() / 255
@@ -228,21 +235,30 @@ def evaluate_generator(
         found = metrics.set_distances(x, y, k=stamp["k"], subset=stamp["subset"], seed=stamp["seed"])
         return _flat(found) | {"samples": len(y.features)}
 
+    def features(name: str, count: int, make: Callable[[range], Part]) -> Part | None:
+        """Of all images, in the first process."""
+        prepared(home / name, count, batch, make, share)
+        meet()
+        return collected(home / name, count, batch, make) if first else None
+
     home, count = folder / "features", len(data.images)
-    found = collected(home / REAL, count, batch, lambda n: judged(n, light(n), 0, 0))
-    real, said = found.features, opinions(found.scores)
+    real = features(REAL, count, lambda n: judged(n, light(n), 0, 0))
+    said = {} if real is None else opinions(real.scores)
     likelihood: dict[str, float] = {}
     if bits is not None:
-        found = collected(home / "bits", min(bits_images, count), batch, lambda n: _numbers(bits(light(n), n)))
-        likelihood = _flat({"bits": mean_of(found.features.features[:, 0].double())})
-    if REAL not in known:
+        found = features("bits", min(bits_images, count), lambda n: _numbers(bits(light(n), n)))
+        if found is not None:
+            likelihood = _flat({"bits": mean_of(found.features.features[:, 0].double())})
+    if real is not None and REAL not in known:
         halves = torch.randperm(count, generator=generator("halves", stamp["seed"])).tensor_split(2)
-        row = measured(*(real.pick(half) for half in halves)) | said | {"evaluations": 0, "seconds": 0}
+        row = measured(*(real.features.pick(half) for half in halves)) | said | {"evaluations": 0, "seconds": 0}
         yield _keep(results, folder, REAL, row)
     for each in missing:
-        made = collected(home / _slug(each.name), stamp["samples"], batch, drawn(each))
+        made = features(_slug(each.name), stamp["samples"], drawn(each))
+        if made is None or real is None:
+            continue
         work = {"evaluations": made.evaluations / stamp["samples"], "seconds": made.seconds / stamp["samples"]}
-        row = measured(real, made.features) | opinions(made.scores) | work | likelihood
+        row = measured(real.features, made.features) | opinions(made.scores) | work | likelihood
         yield _keep(results, folder, each.name, row)
         rmtree(home / _slug(each.name), ignore_errors=True)
 

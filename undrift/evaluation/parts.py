@@ -12,7 +12,7 @@ from torch import Tensor
 from ..metrics import Features
 from ..training.files import replacing
 
-__all__ = ["CHUNK", "Part", "collected"]
+__all__ = ["CHUNK", "Part", "collected", "prepared"]
 
 CHUNK = 500  # images between two saves
 
@@ -43,6 +43,20 @@ def collected(folder: Path, count: int, batch: int, make: Callable[[range], Part
             _write(file, part)
         parts.append(part)
     return _joined(parts)
+
+
+def prepared(
+    folder: Path,
+    count: int,
+    batch: int,
+    make: Callable[[range], Part],
+    share: Callable[[Sequence[int]], Sequence[int]],
+) -> None:
+    """The chunks among `share(their starts)` that `folder` lacks: one process's part of what `collected` then finds."""
+    for start in share(range(0, count, CHUNK)):
+        numbers, file = range(start, min(start + CHUNK, count)), folder / f"{start:08d}.safetensors"
+        if _read(file) is None:
+            _write(file, _joined([make(numbers[i : i + batch]) for i in range(0, len(numbers), batch)]))
 
 
 def _write(file: Path, part: Part) -> None:
