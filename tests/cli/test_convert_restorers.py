@@ -100,9 +100,11 @@ def test_what_goes_wrong_is_one_line(undrift_, photograph, stored):
     assert undrift_("convert", "da-clip.pth", *known, "-o", "model")[0] == 0
     assert undrift_("convert", "ir-sde.pth", *known, "-o", "plain")[0] == 0
     save_file({"image_context": torch.zeros(1, 7)}, stored / "short.safetensors")
+    (stored / "empty").mkdir()
     for arguments, words in (
         (("--model", "model"), "give --contexts, or convert it with its --clip"),
-        (("--model", "model", "--contexts", "none"), "no contexts for in.png there"),
+        (("--model", "model", "--contexts", "none"), "neither a .safetensors file nor a folder"),
+        (("--model", "model", "--contexts", "empty"), "no contexts for in.png there"),
         (("--model", "model", "--contexts", "in.png"), "no .safetensors file"),
         (("--model", "model", "--contexts", "short.safetensors"), "degradation_context is missing"),
         (("--model", "plain", "--contexts", "short.safetensors"), "wants none"),

@@ -45,10 +45,15 @@ class Contexts:
 
 
 def check_told(denoiser: Denoiser, path: str | None) -> None:
-    """ValueError for a model that wants contexts and has none from anywhere, or is given some and wants none."""
+    """ValueError for a model that wants contexts and has none from anywhere, or is given some and wants none.
+
+    FileNotFoundError for a `path` that is not there.
+    """
     wanted: dict[str, int] = getattr(denoiser.network, "contexts", {})
     if path is not None and not wanted:
         raise ValueError("--contexts: this model wants none, leave it out")
+    if path is not None and not Path(path).exists():
+        raise FileNotFoundError(f"--contexts {path}: neither a .safetensors file nor a folder of them")
     if wanted and path is None and denoiser.see is None:
         names = " and ".join(f"{name} of {size} numbers" for name, size in wanted.items())
         raise ValueError(
