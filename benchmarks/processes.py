@@ -44,6 +44,8 @@ def messages() -> None:
     """Parameters and bytes of the gradient of the networks of the recipes."""
     for file in sorted((ROOT / "recipes").glob("*.toml")):
         table = tomllib.loads(file.read_text())
+        if "network" not in table:  # a student has its teacher's
+            continue
         with torch.device("meta"):
             network = registry.build("network", table["network"])
         count = sum(p.numel() for p in network.parameters())

@@ -36,14 +36,15 @@ class MotionBlur(Degradation):
     """Camera shake during the exposure: x convolved with the camera's path, in grey levels as they are.
 
     Like GoPro (Nah et al., Deep Multi-scale CNN for Dynamic Scene Deblurring, 2017, arXiv:1612.02177), whose
-    blur is an average of frames; ours does not vary over the image.
+    blur is an average of frames; ours does not vary over the image. The lengths give Kodak24's photographs, whole,
+    25.5 dB on the mean (20 to 30 dB); GoPro's blurred test images have 25.6 dB.
 
     Args:
         length: length of the path, pixels.
         bend: how far the path turns from end to end, radians, either way.
     """
 
-    length: Range = (7.0, 20.0)
+    length: Range = (4.0, 11.0)
     bend: Range = (0.0, 1.6)
 
     def __post_init__(self) -> None:
