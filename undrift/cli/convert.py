@@ -1,4 +1,7 @@
-"""undrift convert CHECKPOINT -o OUT: official weights of Score SDE, IR-SDE, Refusion or DA-CLIP become a model."""
+"""undrift convert CHECKPOINT -o OUT: official weights of Score SDE, IR-SDE, Refusion or DA-CLIP become a model.
+
+And a model of undrift becomes a small one: its difference from another.
+"""
 
 import argparse
 
@@ -24,6 +27,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     restorer.add_argument("--matched", action="store_true", help=about)
     restorer.add_argument("--latent", metavar="FILE", help="the network between images and codes, of a latent model")
     restorer.add_argument("--clip", metavar="FILE", help="the CLIP of a DA-CLIP model, e.g. daclip_ViT-B-32.pt")
+    own = parser.add_argument_group("models of undrift", "A student, or a fine-tuned model, may be stored small.")
+    own.add_argument("--base", metavar="MODEL", help="store only the difference from it: what it was made of")
+    own.add_argument("--rank", metavar="R", type=whole(1), help="of that difference, of each matrix (16)")
     parser.epilog = "A NAME that is not known lists those that are. The file is read as data: nothing in it can run."
 
 
@@ -37,11 +43,22 @@ def run(
     matched: bool,
     latent: str | None,
     clip: str | None,
+    base: str | None,
+    rank: int | None,
     **schedule: float | str | None,
 ) -> int:
     given = {key: value for key, value in schedule.items() if value is not None} | (
         {"matched": True} if matched else {}
     )
+    if base is not None:
+        if name or last or preset or given or latent or clip:
+            raise ValueError("--base is for models of undrift, which say all else themselves: leave the rest out")
+        from .converting import shorten
+
+        print(shorten(checkpoint, base, rank or 16, out))
+        return 0
+    if rank:
+        raise ValueError(f"--rank {rank}: of the difference from a model: give --base too")
     if name is not None:
         if preset or given or latent or clip:
             raise ValueError("--config is for Score SDE, and --preset, schedule, --latent and --clip are for IR-SDE")

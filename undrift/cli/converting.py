@@ -1,20 +1,21 @@
-"""What `undrift convert` does to the files of a restorer: IR-SDE, Refusion or DA-CLIP."""
+"""What `undrift convert` does: to the files of a restorer, IR-SDE, Refusion or DA-CLIP; and to a model of undrift."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors.torch import save_file
 
 from ..interop.daclip import towers
 from ..interop.irsde_checkpoint import irsde_checkpoint, is_score_sde, read_state
 from ..interop.irsde_presets import settings
 from ..interop.score_sde_presets import RELEASED
-from ..training.checkpoint import CLIP, save
+from ..training.checkpoint import CLIP, WEIGHTS, find, load, read_card, save
 from ..training.files import replacing
 from .folder import writable
 
-__all__ = ["convert_restorer"]
+__all__ = ["convert_restorer", "shorten"]
 
 Made = TypeVar("Made")
 
@@ -52,6 +53,21 @@ def convert_restorer(
     blind = " without its CLIP: undrift restore will ask for --contexts" if wanted and eyes is None else ""
     count = sum(p.numel() for p in denoiser.parameters())
     return f"{folder}: {count:,} parameters, of {checkpoint} as {preset or chosen}{blind}"
+
+
+def shorten(model: str, base: str, rank: int, out: str) -> str:
+    """Write a model to the folder `out` as its difference from `base`, in float16; what was written, in a line."""
+    if Path(out).resolve() == find(model).resolve():
+        raise ValueError(
+            f"--out {out}: the model itself, which would lose what the rank leaves out: name another folder"
+        )
+    find(base)  # before a folder is made
+    denoiser, space = load(model)
+    before = (find(model) / WEIGHTS).stat().st_size
+    folder = writable(Path(out))
+    save(folder, denoiser, space, read_card(model)["training"], torch.float16, base=base, rank=rank)
+    after = (folder / WEIGHTS).stat().st_size
+    return f"{folder}: {model} on top of {base}, rank {rank}: {before / 2**20:.2f} MiB -> {after / 2**20:.2f} MiB"
 
 
 def _same_size(wanted: Mapping[str, int], size: int) -> None:

@@ -150,6 +150,7 @@ def _model(name: str) -> str:
         "network": described(card["network"]),
         "parameters": f"{sum(p.numel() for p in made.parameters()):,}",
         "weights": f"{weights.stat().st_size / 2**20:.1f} MiB, {' '.join(kinds)}",
+        **({"on top of": card["base"]["model"]} if "base" in card else {}),
         "process": described(card["process"]),
         "times": times_of(made.process),
         **{part: described(card[part]) for part in ("prediction", "space", "label") if part in card},

@@ -11,7 +11,6 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, final
 
@@ -19,6 +18,7 @@ import torch
 
 from .. import __version__
 from ..training.checkpoint import KINDS, WEIGHTS, find, read_card
+from ..training.difference import digest
 from ..training.files import write_json
 from .sets import PairSet
 from .settings import DEGRADED, Setting
@@ -32,9 +32,8 @@ TABLES = ("data", "samplers")  # of the stamp: they may grow, and are compared w
 def fingerprint(model: str | os.PathLike[str]) -> dict[str, Any]:
     """What a model is: the sha256 of its weights and the parts that give them a meaning."""
     card = read_card(os.fspath(model))
-    folder = find(Path(model))
-    digest = sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    return {"weights": digest} | {part: card[part] for part in (*KINDS[card["kind"]], "scale")}
+    parts = (*KINDS[card["kind"]], "scale", *(["base"] if "base" in card else []))
+    return {"weights": digest(find(Path(model)) / WEIGHTS)} | {part: card[part] for part in parts}
 
 
 def machine(device: str, batch: int) -> dict[str, Any]:

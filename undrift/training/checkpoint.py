@@ -1,6 +1,7 @@
 """A trained model on disk: a folder that describes itself and executes nothing.
 
-    <folder>/weights.safetensors   the network's tensors, float16 or float32; `space.<name>`: a latent space's
+    <folder>/weights.safetensors   the network's tensors, float16 or float32; `space.<name>`: a latent space's; or
+                                   what tells them from those of the base in model.json, see `difference`
     <folder>/model.json            kind, process, prediction, network, space, label, scale; facts of the training
     <folder>/README.md             the model card
     <folder>/clip.safetensors      the image towers of a DA-CLIP model, where it was converted with them
@@ -10,13 +11,14 @@ so a model may be read while its training overwrites it.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -25,6 +27,7 @@ from ..denoiser import Denoiser
 from ..interop.daclip import Eyes
 from ..registry import build, check_keys, describe
 from ..space import Space
+from .difference import Stored, digest, factored, opened
 from .files import replacing, write_json, write_text
 
 __all__ = ["bundled", "find", "load", "load_classifier", "method_of", "observes", "read_card", "save", "student_of"]
@@ -50,6 +53,8 @@ def save(
     card: Mapping[str, Any] | str | None = None,
     dtype: torch.dtype = torch.float32,
     weights: Mapping[str, Tensor] | None = None,
+    base: str | Path | None = None,
+    rank: int = 16,
 ) -> None:
     """Write the model to the folder `path`.
 
@@ -57,8 +62,11 @@ def save(
         card: facts of the training (JSON values), kept under "training" in model.json; or the text of README.md.
         dtype: of the weights on disk, float16 or float32.
         weights: state dict of the network, where it does not hold its own whole.
+        base: a model of the same network, folder or bundled name, from which only the difference is stored.
+        rank: of that difference, of each matrix; 1 or more.
 
-    Raises ValueError for weights that are not finite, or too large for float16; OSError where it cannot write.
+    Raises ValueError for weights that are not finite, or too large for float16, and for a base of another network or
+    with a base of its own; OSError where it cannot write.
     """
     if dtype not in (torch.float16, torch.float32):
         raise ValueError(f"weights as {dtype}: choose torch.float16 or torch.float32")
@@ -67,8 +75,10 @@ def save(
     kind = "denoiser" if isinstance(denoiser, Denoiser) else "classifier"
     parts = {part: describe(space if part == "space" else getattr(denoiser, part)) for part in KINDS[kind]}
     model = {"format": FORMAT, "kind": kind, **parts, "scale": denoiser.scale, "training": facts}
-    own = weights or denoiser.network.state_dict()
-    tensors = {name: _stored(name, value, dtype) for name, value in _state(own, space).items()}
+    own = _state(weights or denoiser.network.state_dict(), space)
+    if base is not None:
+        own, model["base"] = _difference(own, base, rank)
+    tensors = {name: _stored(name, value, dtype) for name, value in own.items()}
     with replacing(folder / WEIGHTS) as part:
         try:
             save_file(tensors, part)
@@ -76,6 +86,15 @@ def save(
             raise OSError(str(error)) from None
     write_json(folder / MODEL, model)
     write_text(folder / README, card if isinstance(card, str) else _readme(folder.name, model, tensors))
+
+
+def _difference(state: Mapping[str, Tensor], base: str | Path, rank: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What to store of a state dict on top of the model `base`, and its entry in model.json."""
+    file = find(base) / WEIGHTS
+    if "base" in read_card(base):
+        raise ValueError(f"{base}: has a base itself: take that one")
+    with opened(file) as under:
+        return factored(state, under, rank), {"model": str(base), "sha256": digest(file)}
 
 
 def _state(network: Mapping[str, Tensor], space: Space) -> dict[str, Tensor]:
@@ -134,23 +153,21 @@ def _opened(path: str | Path, kind: str, make: Callable[..., Model]) -> tuple[Mo
     card = read_card(folder)
     if card["kind"] != kind:
         raise ValueError(f"{folder}: a {card['kind']}, where a {kind} is needed")
-    shapes = _shapes(folder / WEIGHTS)
-    try:
-        # On the meta device first: a file that lies about sizes is found out before any memory is taken.
-        with torch.device("meta"):
-            _compare(
-                _state(build("network", card["network"]).state_dict(), build("space", card["space"])), shapes, folder
-            )
-        # Initial values are about to be overwritten: the caller's random numbers should not move for them.
-        with torch.random.fork_rng(devices=[]):
-            parts = {part: build(part, card[part]) for part in KINDS[kind]}
-        space: Space = parts.pop("space")
-        model = make(**parts, scale=card["scale"])
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from None
-    with safe_open(folder / WEIGHTS, "pt") as file:
+    with _weights(folder, card) as weights:
+        try:
+            # On the meta device first: a file that lies about sizes is found out before any memory is taken.
+            with torch.device("meta"):
+                bare = _state(build("network", card["network"]).state_dict(), build("space", card["space"]))
+            _compare(bare, weights.shapes)
+            # Initial values are about to be overwritten: the caller's random numbers should not move for them.
+            with torch.random.fork_rng(devices=[]):
+                parts = {part: build(part, card[part]) for part in KINDS[kind]}
+            space: Space = parts.pop("space")
+            model = make(**parts, scale=card["scale"])
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from None
         for name, place in _state(model.network.state_dict(), space).items():
-            place.copy_(file.get_tensor(name))
+            place.copy_(weights[name])
     if (autoencoder := getattr(space, "autoencoder", None)) is not None:
         autoencoder.requires_grad_(False).eval()
     if isinstance(model, Denoiser):
@@ -198,7 +215,14 @@ def read_card(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{file}: scale = {model['scale']!r}: need a number or null")
     if not isinstance(model["training"], dict):
         raise ValueError(f"{file}: training is {type(model['training']).__name__}: need a table of facts")
-    check_keys(model, ("format", "kind", *entries), f"entry in {file}")
+    check_keys(model, ("format", "kind", *entries, "base"), f"entry in {file}")
+    base = model.get("base", {"model": "", "sha256": ""})
+    if (
+        not isinstance(base, dict)
+        or base.keys() != {"model", "sha256"}
+        or not all(isinstance(v, str) for v in base.values())
+    ):
+        raise ValueError(f"{file}: base is {base!r}: need a table of model and sha256")
     return model
 
 
@@ -220,18 +244,27 @@ def find(path: str | Path) -> Path:
     raise FileNotFoundError(f"no model {str(path)!r}: neither a folder nor bundled (bundled: {names})")
 
 
-def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """name -> shape, from the header alone."""
+@contextmanager
+def _weights(folder: Path, card: Mapping[str, Any]) -> Iterator[Stored]:
+    """The tensors of a model, on top of those of its base where it has one."""
+    file, base = folder / WEIGHTS, None
     if not file.is_file():
-        raise FileNotFoundError(f"{file.parent}: no {WEIGHTS} there")
+        raise FileNotFoundError(f"{folder}: no {WEIGHTS} there")
+    if "base" in card:
+        base = find(card["base"]["model"]) / WEIGHTS
+        if digest(base) != card["base"]["sha256"]:
+            raise ValueError(
+                f"{folder}: stored as its difference from another {card['base']['model']} than the one that is here: "
+                f"it needs the {WEIGHTS} of SHA-256 {card['base']['sha256'][:12]}..."
+            )
     try:
-        with safe_open(file, "pt") as weights:
-            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+        with opened(file, base) as weights:
+            yield weights
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file}: damaged or truncated ({error})") from None
 
 
-def _compare(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:
+def _compare(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
     expected = {name: tuple(value.shape) for name, value in state.items()}
     for name, shape in expected.items():
         if name not in shapes:

@@ -1,0 +1,122 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from undrift.cli.main import main
+from undrift.denoiser import Denoiser, Time
+from undrift.networks import UNet
+from undrift.prediction import Data
+from undrift.process import MeanReverting
+from undrift.space import Residual
+from undrift.training import checkpoint
+from undrift.training.checkpoint import load, save
+
+
+def model(change=0.0, rank=2):
+    """The same network each time, and where `change` is given, changed by so much in `rank` directions a matrix."""
+    torch.manual_seed(0)
+    network = UNet(channels=(8, 12), blocks=(1, 1), embedding=16)
+    for value in network.parameters() if change else ():
+        matrix = value.detach().flatten(1) if value.ndim > 1 else value.detach()[:, None]
+        matrix += change * torch.randn(len(matrix), rank) @ torch.randn(rank, matrix.shape[1])
+    return Denoiser(network, MeanReverting(lam=0.3), Data(0.2), scale=0.2, label=Time(0.5))
+
+
+@pytest.fixture
+def base(tmp_path, monkeypatch):
+    save(tmp_path / "models" / "base", model(), Residual())
+    monkeypatch.setattr(checkpoint.resources, "files", lambda _: tmp_path)
+    return "base"
+
+
+def error(one, other):
+    pairs = zip(one.network.parameters(), other.network.parameters(), strict=True)
+    return max((a - b).abs().max().item() for a, b in pairs)
+
+
+def test_a_change_of_the_rank_comes_back_whole_and_a_smaller_rank_nearly(base, tmp_path):
+    wanted = model(0.01)
+    assert error(wanted, model()) > 0.01
+    errors, sizes = {}, {}
+    for rank in (1, 2):
+        save(tmp_path / "small", wanted, Residual(), base=base, rank=rank)
+        errors[rank] = error(load(tmp_path / "small")[0], wanted)
+        sizes[rank] = (tmp_path / "small" / "weights.safetensors").stat().st_size
+    whole = (tmp_path / "models" / "base" / "weights.safetensors").stat().st_size
+    assert errors[2] < 1e-6 < errors[1] < 0.1
+    assert sizes[1] < sizes[2] < whole
+
+
+def test_nothing_changed_is_nothing_stored(base, tmp_path):
+    save(tmp_path / "same", model(), Residual(), base=base)
+    assert load_file(tmp_path / "same" / "weights.safetensors") == {}
+    assert error(load(tmp_path / "same")[0], model()) == 0
+
+
+def test_another_base_than_it_was_made_of_is_refused(base, tmp_path):
+    save(tmp_path / "small", model(0.01), Residual(), base=base)
+    save(tmp_path / "models" / "base", model(0.5), Residual())
+    with pytest.raises(ValueError, match=r"^[^\n]*small: stored as its difference from another base than"):
+        load(tmp_path / "small")
+
+
+def test_what_does_not_fit_is_one_line(base, tmp_path):
+    with pytest.raises(ValueError, match=r"^rank = 0: need at least 1$"):
+        save(tmp_path / "small", model(0.01), Residual(), base=base, rank=0)
+    other = Denoiser(UNet(channels=(4, 6), blocks=(1, 1)), MeanReverting(lam=0.3), Data(0.2), scale=0.2)
+    with pytest.raises(ValueError, match=r"the base has"):
+        save(tmp_path / "small", other, Residual(), base=base)
+    save(tmp_path / "small", model(0.01), Residual(), base=base)
+    with pytest.raises(ValueError, match=r"has a base itself: take that one$"):
+        save(tmp_path / "smaller", model(), Residual(), base=tmp_path / "small")
+
+
+def cut(tensors):
+    name = next(n for n in tensors if n.endswith(".left"))
+    tensors[name] = tensors[name][:-1].contiguous()
+
+
+def orphan(tensors):
+    tensors.pop(next(n for n in tensors if n.endswith(".right")))
+
+
+@pytest.mark.parametrize("spoil", [cut, orphan])
+def test_factors_that_do_not_fit_are_named(base, tmp_path, spoil):
+    save(tmp_path / "small", model(0.01), Residual(), base=base, rank=2)
+    file = tmp_path / "small" / "weights.safetensors"
+    tensors = load_file(file)
+    spoil(tensors)
+    save_file(tensors, file)
+    with pytest.raises(
+        ValueError, match=r"^[^\n]*weights.safetensors has [^\n]*left, which the network [^\n]*has not$"
+    ):
+        load(tmp_path / "small")
+
+
+@pytest.mark.parametrize("entry", ["base", {"model": "base"}, {"model": 1, "sha256": "0"}])
+def test_a_damaged_entry_is_named(base, tmp_path, entry):
+    save(tmp_path / "small", model(), Residual(), base=base)
+    file = tmp_path / "small" / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base": entry}))
+    with pytest.raises(ValueError, match=r"^[^\n]*model.json: base is [^\n]*: need a table of model and sha256$"):
+        load(tmp_path / "small")
+
+
+def test_convert_makes_a_model_small(base, tmp_path, capsys):
+    save(tmp_path / "student", model(0.01), Residual(), {"steps": 7})
+    assert (
+        main(["convert", str(tmp_path / "student"), "-o", str(tmp_path / "small"), "--base", base, "--rank", "2"]) == 0
+    )
+    assert f"{tmp_path / 'small'}: {tmp_path / 'student'} on top of base, rank 2:" in capsys.readouterr().out
+    assert error(load(tmp_path / "small")[0], model(0.01)) < 1e-3  # float16
+    assert checkpoint.read_card(tmp_path / "small")["training"] == {"steps": 7}
+    assert main(["info", str(tmp_path / "small")]) == 0
+    assert "on top of" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "small")
+    for wrong in (["--rank", "3"], ["--base", base, "--last"], ["--base", "nowhere"]):
+        assert main(["convert", str(tmp_path / "student"), "-o", str(tmp_path / "small"), *wrong]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not (tmp_path / "small").exists()
