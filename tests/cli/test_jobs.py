@@ -145,27 +145,34 @@ KILLED = """
 import os, signal, sys
 from undrift.cli import restorer
 from undrift.cli.main import main
-count, name = int(sys.argv[1]), sys.argv[2]
+count, name, number = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 real = getattr(os, name)
 def last(*words, **more):
     global count
     count -= 1
     if count == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
     return real(*words, **more)
 setattr(os, name, last)
-sys.exit(main(sys.argv[3:]))
+sys.exit(main(sys.argv[4:]))
 """
 
 
-@pytest.mark.parametrize(("call", "count"), [("replace", 2), ("fsync", 4)])
-def test_killed_at_any_call_it_goes_on(undrift_, photograph, tmp_path, call, count):
+@pytest.mark.parametrize(
+    ("call", "count", "number"), [("replace", 2, 9), ("fsync", 4, 9), ("replace", 3, signal.SIGTERM)]
+)
+def test_killed_at_any_call_it_goes_on(undrift_, photograph, tmp_path, call, count, number):
     for i in range(3):
         photograph(tmp_path / "in" / f"{i}.png", 40, 40, seed=i)
     words = ["degrade", "in", "--task", "hazy", "-o"]
-    script = [sys.executable, "-c", KILLED, str(count), call, *words, "out"]
-    found = subprocess.run(script, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}, timeout=60)
-    assert found.returncode == -signal.SIGKILL
+    script = [sys.executable, "-c", KILLED, str(count), call, str(int(number)), *words, "out"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    found = subprocess.run(script, env=environment, timeout=60, capture_output=True, text=True)
+    if number == signal.SIGTERM:
+        assert (found.returncode, found.stderr) == (143, "undrift: ended by SIGTERM\n")
+        assert not [name for name in os.listdir("out") if name.endswith(".part")]
+    else:
+        assert found.returncode == -signal.SIGKILL
     assert undrift_(*words, "out")[0] == undrift_(*words, "fresh")[0] == 0
     assert contents("out") == contents("fresh")
 

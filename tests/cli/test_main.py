@@ -1,8 +1,12 @@
 import errno
+import fcntl
 import os
+import pty
 import resource
+import signal
 import subprocess
 import sys
+import termios
 import time
 import types
 
@@ -128,3 +132,36 @@ def test_a_reader_that_goes_away_is_no_error():
         environment = os.environ | {"PYTHONUNBUFFERED": buffering}
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
         assert done.stderr in ("1\n", "0\n")  # argparse itself ignores what it cannot print
+
+
+GONE = """
+import sys, time
+from undrift.signals import Ended, ended_by_signal
+from pathlib import Path
+Path("out").mkdir()
+try:
+    with ended_by_signal():
+        Path("ready").touch()
+        time.sleep(60)
+except Ended as signal:
+    print("more than a terminal that is gone takes", flush=True)
+    Path("code").write_text(str(signal.number))
+"""
+
+
+def test_a_terminal_that_closes_ends_a_command_without_an_error(tmp_path):
+    ours, theirs = pty.openpty()
+
+    def settle():
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    run = subprocess.Popen(
+        [sys.executable, "-c", GONE], cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=settle
+    )
+    os.close(theirs)
+    while not (tmp_path / "ready").exists() and run.poll() is None:
+        time.sleep(0.01)
+    os.close(ours)
+    assert run.wait(timeout=60) == 0
+    assert (tmp_path / "code").read_text() == str(int(signal.SIGHUP))

@@ -85,7 +85,7 @@ def test_an_interrupted_run_says_how_to_go_on(undrift_, recipe, monkeypatch):
         ("small training.minutes=abc", "training.minutes = 'abc': need a number"),
         ("small data.roots=nowhere", "no such file or folder: nowhere"),
         ('small data.tasks=["hasy"]', "unknown task 'hasy': did you mean hazy?"),
-        ("small --out photographs/0.png", "cannot write photographs/0.png/recipe.json: "),
+        ("small --out photographs/0.png", "cannot write to the folder photographs/0.png: "),
     ],
 )
 def test_what_is_wrong_is_one_line(undrift_, recipe, monkeypatch, argv, line):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..signals import hung_up
 from .errors import one_line, printable
 from .manifest import Manifest
 from .outputs import Jobs
@@ -50,6 +51,7 @@ def each(
                     raise
                 failures.append(_named(path, one_line(error)))
             else:
+                hung_up()
                 bar.write(printable(line), file=sys.stdout)
     failures = [failure for some in world.gathered(failures) for failure in some]
     return _summary(len(jobs), skipped, failures, done) if world.first else 0

@@ -1,6 +1,7 @@
 """undrift COMMAND ...: find the command, parse, run, and say in one line what went wrong.
 
-Exit codes: 0 done; 1 a defect of undrift; 2 something given was wrong, or a file of several failed; 130 interrupted.
+Exit codes: 0 done; 1 a defect of undrift; 2 something given was wrong, or a file of several failed; 130 interrupted, by
+Ctrl-C or, a training, by any signal; 128 + n ended by signal n.
 Only the module of the command at hand is imported, and torch not before its `run`.
 """
 
@@ -13,6 +14,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from .. import __version__
+from ..signals import Ended, ended_by_signal, hung_up
 from .errors import expected, one_line
 
 __all__ = ["COMMANDS", "main"]
@@ -42,7 +44,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `undrift argv...` (default: what this process was given); the exit code."""
     try:
-        code = _command(list(sys.argv[1:] if argv is None else argv))
+        with ended_by_signal():
+            code = _command(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
@@ -50,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return _failed("interrupted", 130)
+    except Ended as signal:
+        return _failed(str(signal), 128 + signal.number)
     except Exception as error:
         if os.environ.get("UNDRIFT_DEBUG"):
             raise
@@ -59,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(message: str, code: int) -> int:
+    hung_up()
     print(f"undrift: {message}", file=sys.stderr)
     return code
 

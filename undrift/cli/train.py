@@ -36,10 +36,12 @@ def tell(result: "Result", again: str) -> int:
     import os
 
     from ..interop.diffusers_student import is_pipeline, read_facts
+    from ..signals import hung_up
     from ..training.checkpoint import read_card
 
     if int(os.environ.get("RANK", "0")):  # one of several processes speaks
         return 0
+    hung_up()
     pipeline = is_pipeline(result.model)
     facts = (read_facts if pipeline else read_card)(result.model)["training"]
     size = sum(file.stat().st_size for file in result.model.rglob("*") if file.is_file()) / 2**20

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import final
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from .batch import rows
 from .captioned import Captioned
 from .labelled import indices
+from .loader import loaded
 from .seeds import generator
 
 __all__ = ["captioned_batches"]
@@ -65,12 +65,4 @@ def captioned_batches(
     if batch < 1 or not 0 <= drop <= 1 or workers < 0:
         raise ValueError(f"batch = {batch}, drop = {drop}, workers = {workers}: need at least 1, a share, at least 0")
     steps = Steps(data, batch, size, seed, drop, flip, rank, world)
-    loader = DataLoader(
-        steps,
-        batch_size=None,
-        sampler=count(start),  # type: ignore[arg-type]
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        generator=torch.Generator(),  # the loader's own draws must not move the global one
-    )
-    return iter(loader)
+    return loaded(steps, start, workers)

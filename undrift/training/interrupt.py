@@ -1,31 +1,32 @@
-"""Ctrl-C and SIGTERM as a question asked between two steps instead of an exception in the middle of one."""
+"""A signal to stop as a question asked between two steps instead of the end in the middle of one."""
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
-__all__ = ["asked_to_stop", "deaf"]
+from ..signals import catchable, hung_up
 
+__all__ = ["asked_to_stop"]
 
-def _in_main_thread() -> bool:
-    """Python lets no other thread touch signals."""
-    return threading.current_thread() is threading.main_thread()
+ONCE = 2.0  # seconds; what comes so soon is the same request, passed on by a launcher, a shell or `timeout`
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM sets; a second signal acts as usual."""
-    stop = threading.Event()
-    if not _in_main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """An event that SIGINT, SIGTERM or SIGHUP sets; another signal, more than `ONCE` later, acts as usual."""
+    stop, first = threading.Event(), [0.0]
+    before = {number: signal.getsignal(number) for number in catchable()}
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(number, before[signal.Signals(number)])
+    def handle(number: int, frame: object) -> None:
+        hung_up()
+        if not stop.is_set():
+            first[0] = time.monotonic()
+            stop.set()
+        elif time.monotonic() - first[0] > ONCE:
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, handle)
@@ -34,16 +35,3 @@ def asked_to_stop() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def deaf() -> Iterator[None]:
-    """Processes started inside ignore Ctrl-C, which a terminal sends to children too."""
-    if not _in_main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -13,7 +13,7 @@ python -m undrift.training.run recipes/universal.toml --out runs/universal train
 import atexit
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -28,12 +28,13 @@ from ..data import Batch, generator
 from ..data.batch import rows
 from ..draws import Rows
 from ..methods import Scott
+from .alone import alone
 from .arrange import arrange
 from .build import Run, build
 from .bundle import export, restore, save
 from .files import sweep, write_json
 from .fit import Draws, Record, fit
-from .interrupt import asked_to_stop, deaf
+from .interrupt import asked_to_stop
 from .log import Log, lines
 from .panel import LivePanel, live
 from .plan import PRECISIONS
@@ -64,7 +65,7 @@ def check(recipe: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
 def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Sequence[str] = ()) -> Result:
     """Train from a recipe into the folder `out`, or go on with what is there.
 
-    SIGINT or SIGTERM ends the run, saved, after the step at hand. Raises ValueError, FileNotFoundError or
+    SIGINT, SIGTERM or SIGHUP ends the run, saved, after the step at hand. Raises ValueError, FileNotFoundError or
     OSError, in one line, for what cannot be; FloatingPointError where the training diverged.
     """
     table = override(read(recipe) if isinstance(recipe, str | Path) else recipe, overrides)
@@ -81,13 +82,14 @@ def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Se
     if accelerator.num_processes > 1:
         atexit.register(_leave)
     rows(run.data.batch, rank, accelerator.num_processes)  # refuses what cannot be shared
-    arrange(run, accelerator)
-    restore(run, folder)
-    if main:
-        for inside in (".", "state", "model", "best"):
-            sweep(folder / inside)
-    with torch.random.fork_rng():
-        finished = _run(run, folder, accelerator)
+    with alone(folder) if main else nullcontext():
+        arrange(run, accelerator)
+        restore(run, folder)
+        if main:
+            for inside in (".", "state", "model", "best"):
+                sweep(folder / inside)
+        with torch.random.fork_rng():
+            finished = _run(run, folder, accelerator)
     return Result(folder / "model", run.step, run.wall(), finished)
 
 
@@ -96,9 +98,8 @@ def _run(run: Run, folder: Path, accelerator: Accelerator) -> bool:
     sheet = _sheet(run, folder) if accelerator.is_main_process else None
     images = run.data.load()
     with asked_to_stop() as stop, explained(run, folder):
-        with deaf():  # the loaders must outlive the step at hand
-            first, world = run.step * run.training.accumulate, accelerator.num_processes
-            batches = run.data.batches(images, first, accelerator.process_index, world, run.training.channels_last)
+        first, world = run.step * run.training.accumulate, accelerator.num_processes
+        batches = run.data.batches(images, first, accelerator.process_index, world, run.training.channels_last)
         finished = _steps(run, folder, accelerator, batches, sheet, stop)
         del batches  # ends the loaders: only then does the system tell what they cost
         save(run, folder, accelerator)
