@@ -13,4 +13,5 @@ def writable(folder: Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        raise OSError(f"cannot write to the folder {folder}: {error.strerror}") from None
+        why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise OSError(f"cannot write to the folder {folder}: {why}") from None

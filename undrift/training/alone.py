@@ -50,7 +50,8 @@ def _open(folder: Path) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise OSError(f"cannot write to the folder {folder}: {error.strerror}") from None
+            why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+            raise OSError(f"cannot write to the folder {folder}: {why}") from None
         if _locked(handle) and _still(path, handle):
             with suppress(OSError):  # of a full disk, which is told of where it matters
                 os.truncate(handle, 0)
