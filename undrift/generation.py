@@ -85,6 +85,7 @@ def generate(
     seeds: Iterable[int],
     steps: int | None = None,
     solver: str | None = None,
+    grid: Tensor | None = None,
     label: Tensor | None = None,
     temperature: float = 1.0,
     batch: int = 100,
@@ -101,6 +102,7 @@ def generate(
         seeds: image i depends on seeds[i] and label[i] alone, not on the batch.
         steps: network evaluations, at least 1; None for 10, or 2 of a student.
         solver: a name in `PRESETS`; None for "ode-2c", or "consistency" for a student.
+        grid: the times, (evaluations + 1,), instead of the solver's own for `steps`.
         label: (N,) integers, one per seed; None for a model without classes, or for "no class".
         device: where the model is.
         temperature: what the first noise is multiplied by; below 1 is nearer to the typical, and less various.
@@ -126,7 +128,7 @@ def generate(
     if not 0 < temperature < float("inf"):
         raise ValueError(f"temperature = {temperature}: need a positive number, 1 for the noise as it is")
     preset = PRESETS[solver]
-    grid = preset.grid(process, steps)
+    grid = preset.grid(process, steps) if grid is None else grid
     cond = {key: value.to(device) if torch.is_tensor(value) else value for key, value in cond.items()}
     channels = getattr(denoise, "noise_channels", 0) if noise_channels is None else noise_channels
     for first in range(0, len(seeds), batch):

@@ -47,6 +47,12 @@ def test_a_prompt_is_heard_and_an_image_is_its_seeds(undrift_, textual, tmp_path
     assert np.array_equal(read(tmp_path / "many" / "000001.png"), other)
 
 
+def test_guidance_needs_a_class_for_none(undrift_, classes):
+    code, _, err = undrift_("sample", "--model", classes, "--guidance", "4", "-o", "made.png")
+    assert (code, len(err)) == (2, 1)
+    assert "--guidance 4: this pipeline names no class for none" in err[0]
+
+
 def test_classes_and_sizes(undrift_, classes, tmp_path):
     code, out, _ = undrift_("sample", "--model", classes, "--steps", "2", "--size", "16", "-o", "made/")
     assert code == 0

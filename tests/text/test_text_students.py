@@ -2,12 +2,14 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
 from diffusers import LCMScheduler, StableDiffusionPipeline
 
 from undrift.cli.main import main
+from undrift.data import read as read_image
 from undrift.evaluation.prompted import pictures
 from undrift.interop.diffusers_student import low_rank, read_facts, with_guidance
 from undrift.interop.diffusers_text import open_text_to_image
@@ -156,6 +158,37 @@ def test_a_lora_student_loads_in_plain_diffusers(lora, pipeline, parts):
     torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
     assert (ours - teacher).abs().max() > 1e-3
     assert pipe("a boot", num_inference_steps=2, guidance_scale=1.0, height=16, width=16).images[0].size == (16, 16)
+
+
+@pytest.mark.parametrize("name", ["whole", "lora"])
+def test_undrift_sample_leaps_as_the_student_was_trained(undrift_text, request, tmp_path, name):
+    folder = request.getfixturevalue(name)
+    given = ("sample", "--model", folder, "--prompt", "a boot", "--count", 1, "--seed", 3)
+    code, out, error = undrift_text(*given, "-o", "made.png")
+    assert (code, error) == (0, [])
+    assert "2 evaluations each with consistency, guidance 2 (a student of " in out[-1]
+    wanted = pictures(open_text_to_image(folder), ["a boot"], [3], "consistency:2", guidance=2.0)[0].clamp(0, 1)
+    assert (read_image("made.png").pixels - wanted).abs().max() < 1 / 255
+    for words, line in (
+        (("--guidance", 9), "--guidance 9: this student has seen "),
+        (("--negative", "a bag"), "--negative: a student's is in its weights: leave it out"),
+    ):
+        code, _, error = undrift_text(*given, *words, "-o", "no.png")
+        assert (code, len(error)) == (2, 1)
+        assert line in error[0]
+
+
+def test_a_lora_student_names_a_base_that_is_gone(lora, undrift_text, tmp_path):
+    copy = shutil.copytree(lora, tmp_path / "copy")
+    facts = read_facts(copy) | {"base": str(tmp_path / "gone")}
+    (copy / "undrift.json").write_text(json.dumps(facts))
+    code, _, error = undrift_text("sample", "--model", copy, "--prompt", "a boot", "-o", "made.png")
+    assert (code, len(error)) == (2, 1)
+    assert f"a change of the pipeline {tmp_path / 'gone'}, which is not there" in error[0]
+    (copy / "undrift.json").unlink()
+    code, _, error = undrift_text("sample", "--model", copy, "--prompt", "a boot", "-o", "made.png")
+    assert (code, len(error)) == (2, 1)
+    assert "is no student of undrift" in error[0]
 
 
 def test_a_run_in_two_halves_is_the_run_in_one(pipeline, captioned, tmp_path):

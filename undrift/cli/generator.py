@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoise, Denoiser
+from ..evaluation.prompted import grid_of
 from ..guidance import ClassifierFree
+from ..interop.diffusers_student import is_pipeline
+from ..preset import STUDENT
 from ..process import Process
 from ..space import Residual, Space
 from ..training.checkpoint import method_of, read_card
 from .model import open_model
-from .pipeline import is_pipeline, open_pipeline
+from .pipeline import open_pipeline
 
 if TYPE_CHECKING:
     from ..interop.diffusers import Imported
@@ -81,15 +84,24 @@ class Generator:
             raise ValueError("this pipeline reads text: say what to make with --prompt, or --prompt '' for anything")
         return self.pipeline.encode(prompt, shape)
 
+    def grid(self, solver: str, steps: int) -> Tensor | None:
+        """Times other than the usual ones of that solver: those at which a pipeline's students were trained."""
+        return grid_of(self.process, solver, steps) if self.pipeline is not None and solver == STUDENT[0] else None
+
     def guided(self, scale: float | None, negative: str | None = None) -> tuple[Denoise, dict[str, Any]]:
         """The denoiser, with classifier-free guidance unless scale = 1, and what it is to be told.
 
         A student that imitates guidance is told the scale instead: None is the middle of what it has seen.
         """
-        if self.pipeline is not None and self.pipeline.textual:
-            return self.pipeline.guided(1.0 if scale is None else finite(scale), negative or ""), {}
+        teacher = self.pipeline if self.method is None else None
+        if teacher is not None and teacher.textual:
+            return teacher.guided(1.0 if scale is None else finite(scale), negative or ""), {}
         if negative is not None:
-            raise ValueError("--negative: this model reads no text: leave it out")
+            why = "this model reads no text" if teacher or self.pipeline is None else "a student's is in its weights"
+            raise ValueError(f"--negative: {why}: leave it out")
+        if teacher is not None and scale not in (None, 1.0):
+            raise ValueError(f"--guidance {scale:g}: this pipeline names no class for none: leave it out, or say which "
+                             "in Python, from_pipeline(..., null=K)")  # fmt: skip
         if self.method is None:
             return classifier_free(self.process, len(self.names), 1.0 if scale is None else scale)(self.denoiser), {}
         if (seen := self.method.get("guidance")) is None:
@@ -144,6 +156,6 @@ def open_generator(name: str, device: str = "auto", threads: int = 0) -> Generat
 
 
 def _of_diffusers(folder: str, device: str, threads: int) -> Generator:
-    pipeline = open_pipeline(folder, device, threads)
+    pipeline, method = open_pipeline(folder, device, threads)
     names = tuple(map(str, range(getattr(pipeline.denoiser.network, "classes", 0))))
-    return Generator(pipeline.denoiser, pipeline.space, pipeline.shape, names, pipeline=pipeline)
+    return Generator(pipeline.denoiser, pipeline.space, pipeline.shape, names, method, pipeline)

@@ -1,28 +1,26 @@
-"""A folder of diffusers, as `undrift sample` takes it in place of a model of ours."""
+"""A folder of diffusers, or a student of one, as `undrift sample` takes it in place of a model of ours."""
 
 import json
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..interop.diffusers_import import Imported, from_pipeline, quietly
+from ..interop.diffusers_student import FACTS
+from ..interop.diffusers_text import open_text_to_image
 from .model import place
 
-if TYPE_CHECKING:
-    from ..interop.diffusers import Imported
-
-__all__ = ["contents", "is_pipeline", "open_pipeline"]
+__all__ = ["contents", "open_pipeline"]
 
 INDEX = "model_index.json"
 
 
-def is_pipeline(name: str) -> bool:
-    """Whether the folder holds a pipeline of diffusers."""
-    return (Path(name) / INDEX).is_file()
-
-
-def open_pipeline(folder: str, device: str = "auto", threads: int = 0) -> "Imported":
-    """The pipeline on its device; ValueError, in one line, for one that is not understood."""
+def open_pipeline(folder: str, device: str = "auto", threads: int = 0) -> tuple[Imported, dict[str, Any] | None]:
+    """The pipeline on its device, and the method of a student of ours; ValueError for what is not understood."""
     where = place(device, threads)
+    if (Path(folder) / FACTS).is_file() or not (Path(folder) / INDEX).is_file():
+        parts = open_text_to_image(folder).to(where)
+        return parts.imported, parts.facts["recipe"]["method"]
     try:
         made = json.loads((Path(folder) / INDEX).read_text(encoding="utf-8"))
         kind = made["_class_name"]
@@ -30,10 +28,8 @@ def open_pipeline(folder: str, device: str = "auto", threads: int = 0) -> "Impor
         raise ValueError(f"{Path(folder) / INDEX}: damaged, or not of diffusers: it names no _class_name") from None
     if kind in ("GenerationPipeline", "RestorationPipeline"):
         raise ValueError(f"{folder}: a {kind} of undrift: use it in Python, and its checkpoint here")
-    from ..interop.diffusers_import import from_pipeline, quietly
-
     with quietly():
-        return from_pipeline(folder).to(where)
+        return from_pipeline(folder).to(where), None
 
 
 def contents(folder: str) -> dict[str, Any]:

@@ -110,7 +110,8 @@ class Sampling:
         each = {name: row.expand(len(seeds), *row.shape[1:]) for name, row in self.read.items()}
         (made,) = generate(
             self.denoise, self.generator.process, self.generator.space,
-            shape=self.shape, seeds=seeds, steps=self.steps, solver=self.solver, label=label,
+            shape=self.shape, seeds=seeds, steps=self.steps, solver=self.solver,
+            grid=self.generator.grid(self.solver, self.steps), label=label,
             temperature=self.temperature, batch=len(seeds), device=next(denoiser.parameters()).device,
             noise_channels=denoiser.noise_channels, each=each, **self.told,
         )  # fmt: skip

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..denoiser import Denoiser
 from ..space import Space
-from .diffusers_import import Imported, from_pipeline
-from .diffusers_student import LORA, is_pipeline, low_rank, read_facts
+from .diffusers_import import Imported, from_pipeline, quietly
+from .diffusers_student import FACTS, LORA, is_pipeline, low_rank, read_facts
 
 __all__ = ["TextToImage", "open_text_to_image", "read_prompts"]
 
@@ -72,7 +72,8 @@ def open_text_to_image(path: str | Path) -> TextToImage:
         raise FileNotFoundError(f"{path}: no pipeline of diffusers there (no model_index.json)")
     facts = read_facts(folder)
     changed = (folder / LORA).is_file()
-    imported = from_pipeline(Path(facts["base"]) if changed else folder)
+    with quietly():
+        imported = from_pipeline(_base(folder, facts) if changed else folder)
     if not imported.textual:
         raise ValueError(f"{path}: its network reads no prompts, and a text-to-image pipeline is needed")
     for part in vars(imported.pipeline).values():
@@ -84,6 +85,17 @@ def open_text_to_image(path: str | Path) -> TextToImage:
         network.unet = _changed(network.unet, folder, facts).requires_grad_(False).eval()
     denoiser.student = bool(facts)
     return TextToImage(denoiser, imported, facts.get("training", {}))
+
+
+def _base(folder: Path, facts: dict[str, Any]) -> Path:
+    """The pipeline that a low-rank student changes."""
+    if "base" not in facts:
+        raise ValueError(f"{folder}: its {LORA} is no student of undrift (no {FACTS}): load it in diffusers")
+    base = Path(facts["base"])
+    if not base.is_dir():
+        raise FileNotFoundError(f"{folder}: a change of the pipeline {base}, which is not there: put it back, or write "
+                                f"where it is under \"base\" in {FACTS}")  # fmt: skip
+    return base
 
 
 def _changed(unet: Any, folder: Path, facts: dict[str, Any]) -> Any:
