@@ -1,5 +1,7 @@
 """`undrift convert` of restorers, and `undrift restore` with what it wrote."""
 
+import pickle
+
 import irsde_files as files
 import numpy as np
 import pytest
@@ -65,6 +67,19 @@ def test_flags_in_the_place_of_a_preset(undrift_, stored):
     assert type(load("model")[0].prediction).__name__ == "Noise"
 
 
+def test_a_folder_of_other_files_is_left_alone(undrift_, stored):
+    (stored / "README.md").write_text("mine")
+    code, _, errors = undrift_("convert", "ir-sde.pth", "--preset", "deraining", "-o", ".")
+    assert (code, len(errors)) == (2, 1)
+    assert "there are other files in it: name a new folder" in errors[0]
+    assert (stored / "README.md").read_text() == "mine"
+    for _ in range(2):  # an earlier model is replaced
+        flags = ("--max-sigma", 25, "--steps", 50, "--schedule", "linear", "--eps", 0.01)
+        code, lines, _ = undrift_("convert", "ir-sde.pth", *flags, "-o", "model")
+        assert code == 0
+        assert lines[-1].endswith("of ir-sde.pth as max_sigma 25.0, steps 50, schedule linear, eps 0.01")
+
+
 class Malice:
     def __reduce__(self):
         return (exec, ("raise SystemExit('executed')",))
@@ -76,6 +91,9 @@ def test_what_goes_wrong_is_one_line(undrift_, photograph, stored):
     torch.save({"model": {"module.all_modules.0.W": torch.zeros(1)}, "ema": {"decay": 1.0}}, stored / "score.pth")
     torch.save({"epoch": 1, "iter": 2, "schedulers": [], "optimizers": []}, stored / "7.state")
     torch.save([1, 2], stored / "list.pth")
+    (stored / "page.pth").write_text("\n<!DOCTYPE html><title>Quota exceeded</title>")
+    (stored / "page.safetensors").write_text("<html></html>")
+    (stored / "raw.pth").write_bytes(pickle.dumps(Malice(), 4))
     known = ("--preset", "daclip")
     for arguments, words in (
         (("ir-sde.pth",), "which schedule was it trained with? The file does not say: give --preset NAME, one of der"),
@@ -89,6 +107,11 @@ def test_what_goes_wrong_is_one_line(undrift_, photograph, stored):
         (("7.state", *known), "give the file N_G.pth"),
         (("list.pth", *known), "no named tensors"),
         (("latent.pth", *known), "latent.pth: a network of 4 channels"),
+        (("latent.pth", *known, "--latent", "ir-sde.pth"), "undrift: ir-sde.pth: not a network between images and"),
+        (("page.pth", *known), "page.pth: a web page, not weights: download"),
+        (("page.safetensors", *known), "page.safetensors: a web page, not weights: download"),
+        (("raw.pth", *known), "raw.pth: "),
+        (("ir-sde.pth", *known, "--max-sigma", -5), "max_sigma = -5: need a positive deviation"),
         (("da-clip.pth", *known, "--clip", "ir-sde.pth"), "ir-sde.pth: no image tower"),
         (("ir-sde.pth", *known, "--clip", "clip.pth"), "wants no context"),
     ):

@@ -47,6 +47,18 @@ def test_a_prompt_is_heard_and_an_image_is_its_seeds(undrift_, textual, tmp_path
     assert np.array_equal(read(tmp_path / "many" / "000001.png"), other)
 
 
+def test_commands_that_take_no_pipeline_say_so(undrift_, textual, photograph, tmp_path):
+    photograph(tmp_path / "in.png", 16, 16)
+    for words, line in (
+        (("info", textual), "a pipeline of diffusers, which undrift sample"),
+        (("restore", "in.png", "-o", "out.png", "--model", textual), "a pipeline of diffusers, which undrift sample"),
+        (("likelihood", "in.png", "--model", textual), "a model of codes"),
+    ):
+        code, _, err = undrift_(*words)
+        assert (code, len(err)) == (2, 1)
+        assert line in err[0]
+
+
 def test_guidance_needs_a_class_for_none(undrift_, classes):
     code, _, err = undrift_("sample", "--model", classes, "--guidance", "4", "-o", "made.png")
     assert (code, len(err)) == (2, 1)

@@ -174,7 +174,7 @@ def test_two_lines_from_a_folder(sd15, tmp_path):
     model = from_pipeline(tmp_path)
     images = model.sample(WORDS, steps=3, guidance=2.0, seeds=[5, 6])
     assert images.shape == (2, 3, 16, 16)
-    alone = from_pipeline(sd15).sample(WORDS[1:], steps=3, guidance=2.0, seeds=[6])
+    alone = from_pipeline(sd15).sample(WORDS[1], steps=3, guidance=2.0, seeds=[6])
     torch.testing.assert_close(images[1:], alone, rtol=0, atol=1e-5)  # a sample is its seed's, not its batch's
 
 
@@ -248,6 +248,7 @@ def test_a_half_precision_network_is_told_whole_timesteps():
         (lambda: denoiser_of(torch.nn.Linear(1, 1), DDIMScheduler()), "need a UNet2DModel"),
         (lambda: denoiser_of(tiny.unet(num_class_embeds=4), DDIMScheduler(), 4), "knows the classes 0 to 3"),
         (lambda: from_pipeline(tiny.unconditional()).sample(["red"]), "reads no prompts"),
+        (lambda: from_pipeline(tiny.unconditional()).sample(2), "prompts = 2: need a list of texts"),
         (lambda: from_pipeline(tiny.unconditional()).guided(2.0), "name its class for none"),
         (lambda: from_pipeline("/no/such/folder"), "not a pipeline of diffusers"),
         (lambda: times.discrete(process_of(DDIMScheduler()), 2000), "at least as many indices"),

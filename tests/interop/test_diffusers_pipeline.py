@@ -1,5 +1,8 @@
 """Our models as pipelines of diffusers: the images of `generate` and `restore`, saved, loaded, stopped and changed."""
 
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from PIL import Image
 
 from undrift import VP, Denoiser, MeanReverting, Pixels, Residual, prediction
 from undrift.generation import generate
+from undrift.interop import diffusers_pipeline
 from undrift.interop.diffusers_pipeline import GenerationPipeline, RestorationPipeline, UndriftModel
 from undrift.networks import UNet
 from undrift.restoration import restore
@@ -134,12 +138,57 @@ def test_a_callback_watches_stops_and_changes(maker):
     assert (moved - whole).abs().max() > 0.01
 
 
+def told(answer):
+    return lambda pipeline, step, t, kept: answer
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_push_uploads_everything_with_our_card(maker, monkeypatch, tmp_path, there):
+    """The hub is a folder here: what would be uploaded lands in it."""
+    from diffusers.utils import hub_utils
+    from huggingface_hub.utils import EntryNotFoundError
+
+    def no_card(*args, **settings):
+        if there:
+            return hub_utils.ModelCard("---\ntags: []\n---\ntheirs")
+        raise EntryNotFoundError("no README.md")
+
+    def upload(repo_id, folder_path, **settings):
+        shutil.copytree(folder_path, tmp_path / repo_id)
+        return settings["commit_message"]
+
+    monkeypatch.setattr(hub_utils, "create_repo", lambda name, **settings: SimpleNamespace(repo_id=f"me/{name}"))
+    monkeypatch.setattr(hub_utils.ModelCard, "load", no_card)
+    monkeypatch.setattr(hub_utils, "upload_folder", upload)
+    monkeypatch.setattr(diffusers_pipeline, "file_exists", lambda *words, token: there)
+    assert maker.push_to_hub("tiny", commit_message="first") == "first"
+    found = tmp_path / "me/tiny"
+    card = (found / "README.md").read_text()
+    assert ("theirs" in card) == there
+    assert ('GenerationPipeline.from_pretrained("me/tiny")' in card) != there
+    given = {"labels": [0], "num_inference_steps": 2, "output_type": "np"}
+    again = quiet(GenerationPipeline.from_pretrained(found))(**given, generator=torch.manual_seed(0))
+    wanted = quiet(maker)(**given, generator=torch.manual_seed(0))
+    np.testing.assert_allclose(again.images, wanted.images, atol=1e-6)
+
+
 def test_what_does_not_fit_is_refused_in_one_line(maker, restorer):
     grey = torch.full((3, 8, 8), 0.5)
     for call, message in [
         (lambda: maker(solver="x"), "choose one of ode-1"),
         (lambda: maker(batch_size=0), "one image or more"),
         (lambda: maker(guidance_scale=2.0), "needs labels"),
+        (lambda: maker(guidance_scale=float("nan"), labels=[0]), "guidance_scale = nan"),
+        (lambda: maker(labels=1), "labels = 1: need a list"),
+        (lambda: maker(labels="coat"), "labels = 'coat': need a list"),
+        (lambda: maker(size=8), "size = 8"),
+        (
+            lambda: maker(num_inference_steps=2, callback_on_step_end=told({"latents": grey})),
+            "returned dict: need None",
+        ),
+        (lambda: maker(num_inference_steps=2, callback_on_step_end=told(grey)), "returned Tensor: need None"),
+        (lambda: maker(num_inference_steps=2, callback_on_step_end=told(True)), "returned bool: need None"),
+        (lambda: GenerationPipeline(restorer.model)(), "use RestorationPipeline"),
         (lambda: maker(output_type="gif", num_inference_steps=1, labels=[0]), "output_type 'gif'"),
         (lambda: maker(labels=[0, 1], generator=[torch.Generator()]), "1 generators for 2 images"),
         (lambda: restorer(grey * 300), r"in \[0, 1\]"),

@@ -184,11 +184,37 @@ def test_half_precision_samples():
     torch.testing.assert_close(half.float(), whole, rtol=0, atol=5e-3 * float(whole.abs().max()))
 
 
+Z = torch.zeros(1, 3, 8, 8)
+
+
+def run(steps, output=Z, begin=None):
+    """Those of three steps, in that order."""
+    scheduler = ExponentialScheduler()
+    scheduler.set_timesteps(3)
+    if begin is not None:
+        scheduler.set_begin_index(begin)
+    for k in steps:
+        scheduler.step(output, scheduler.timesteps[k], Z)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: ExponentialScheduler(solver_order=4), "choose 1, 2 or 3"),
-        (lambda: ExponentialScheduler(spacing="middle").set_timesteps(5), "spacing 'middle'"),
+        (lambda: ExponentialScheduler(spacing="middle"), "spacing 'middle'"),
+        (lambda: ExponentialScheduler(end=100.0), "grid end = 100.0"),
+        (lambda: ExponentialScheduler(clip_sample_range=-1.0), "clip_sample_range = -1.0"),
+        (lambda: ExponentialScheduler(num_train_timesteps=0), "num_train_timesteps = 0"),
+        (lambda: ExponentialScheduler(trained_betas=[0.1]), "trained_betas of 1 numbers"),
+        (lambda: ExponentialScheduler().set_timesteps(2.5), "steps = 2.5"),
+        (lambda: ExponentialScheduler().set_timesteps(timesteps=[]), r"timesteps \[\]"),
+        (lambda: ConsistencyScheduler(trained_timesteps=[249, 999]), r"trained_timesteps \[249.0, 999.0\]"),
+        (lambda: ConsistencyScheduler(trained_timesteps=[5000, 9]), "need decreasing numbers from 999"),
+        (lambda: ExponentialScheduler().add_noise(Z, Z, torch.tensor([5000])), "timesteps from 5000 to 5000"),
+        (lambda: run([0, 2]), "timestep 0: step 2 of 3 is the one at 302"),
+        (lambda: run([0, 1, 2, 2]), "step 4 of 3: the run is over"),
+        (lambda: run([0], torch.zeros(1, 3, 4, 8)), "need one value each of"),
+        (lambda: run([0], begin=7), "step 8 of 3: the run is over"),
         (lambda: ExponentialScheduler().set_timesteps(), "one of them"),
         (lambda: ExponentialScheduler().set_timesteps(timesteps=[5, 9]), "need decreasing numbers from 999"),
         (lambda: ExponentialScheduler().set_timesteps(0), "steps = 0"),

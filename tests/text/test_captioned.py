@@ -101,6 +101,8 @@ def test_captions_are_dropped_and_pictures_keep_theirs(captioned):
         ({"metadata.jsonl": b'{"file_name": "a.png"}'}, r"metadata.jsonl, line 1: need an object with file_name and"),
         ({"metadata.jsonl": b"nonsense"}, r"metadata.jsonl, line 1: need an object"),
         ({"a.tar": b"nonsense"}, r"a.tar: not a readable shard"),
+        ({"a.png": b"x", "a.txt": b"caf\xe9"}, r"a.txt: byte 3 is not UTF-8"),
+        ({"metadata.jsonl": b"\xff"}, r"metadata.jsonl: byte 0 is not UTF-8"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path, files, line):

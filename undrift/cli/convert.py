@@ -75,10 +75,10 @@ def _score_sde(checkpoint: str, name: str, out: str, last: bool) -> int:
 
     from ..interop.score_sde_checkpoint import score_sde_checkpoint
     from ..training.checkpoint import save
-    from .folder import writable
+    from .folder import own
 
     denoiser, space = score_sde_checkpoint(checkpoint, name, average=not last)
-    folder = writable(Path(out))
+    folder = own(Path(out))
     source = {"converted from": Path(checkpoint).name, "configuration": name, "weights": "last" if last else "average"}
     save(folder, denoiser, space, source)
     print(f"{folder}: {sum(p.numel() for p in denoiser.parameters()):,} parameters, of {checkpoint} as {name}")

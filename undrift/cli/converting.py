@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import save_file
 
 from ..interop.daclip import towers
-from ..interop.irsde_checkpoint import irsde_checkpoint, is_score_sde, read_state
+from ..interop.irsde_checkpoint import autoencoder_from, irsde_checkpoint, is_score_sde, read_state
 from ..interop.irsde_presets import settings
 from ..interop.score_sde_presets import RELEASED
 from ..training.checkpoint import CLIP, WEIGHTS, find, load, read_card, save
 from ..training.files import replacing
-from .folder import writable
+from .folder import own
 
 __all__ = ["convert_restorer", "shorten"]
 
@@ -36,12 +36,14 @@ def convert_restorer(
         raise ValueError(f"{checkpoint}: of Score SDE: give its --config, e.g. {next(iter(RELEASED))}")
     chosen = settings(preset, given)
     codes = read_state(latent, average=average) if latent else None
+    if codes is not None:
+        _of(str(latent), lambda: autoencoder_from(codes))  # whose fault it is
     denoiser, space = _of(checkpoint, lambda: irsde_checkpoint(state, chosen, codes))
     eyes = _of(clip, lambda: towers(read_state(clip))) if clip else None
     wanted = getattr(denoiser.network, "contexts", {})
     if eyes is not None:
         _same_size(wanted, eyes.visual.proj.shape[1])
-    folder = writable(Path(out))
+    folder = own(Path(out))
     facts = {"converted from": Path(checkpoint).name} | ({"preset": preset} if preset else {})
     facts |= {key: Path(file).name for key, file in (("latent", latent), ("clip", clip)) if file}
     save(folder, denoiser, space, facts)
@@ -52,7 +54,12 @@ def convert_restorer(
             save_file(dict(eyes.state_dict()), part)
     blind = " without its CLIP: undrift restore will ask for --contexts" if wanted and eyes is None else ""
     count = sum(p.numel() for p in denoiser.parameters())
-    return f"{folder}: {count:,} parameters, of {checkpoint} as {preset or chosen}{blind}"
+    return f"{folder}: {count:,} parameters, of {checkpoint} as {_called(preset, given)}{blind}"
+
+
+def _called(preset: str | None, given: Mapping[str, Any]) -> str:
+    """The settings, as they were asked for."""
+    return ", ".join([*([preset] if preset else []), *(f"{name} {value}" for name, value in given.items())])
 
 
 def shorten(model: str, base: str, rank: int, out: str) -> str:

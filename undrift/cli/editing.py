@@ -13,6 +13,7 @@ from ..generation import PRESETS
 from ..guidance import Channels, Isotropic, Mask, Operator, Posterior
 from ..noise import PerSample
 from ..sample import sample
+from ..space import Latent
 from .generator import Generator
 
 __all__ = ["as_model", "editor", "interpolated"]
@@ -23,6 +24,8 @@ ROUNDING = 1 / 255
 
 def as_model(generator: Generator, path: str) -> Tensor:
     """The image at `path` as (C, H, W) of the model; ValueError where its size is not the model's."""
+    if isinstance(generator.space, Latent):
+        raise ValueError("a model of codes, and this works on pixels: give another model")
     pixels = read(path).pixels
     if pixels.shape[1:] != torch.Size(generator.shape[1:]):
         sizes = " x ".join(map(str, reversed(generator.shape[1:])))

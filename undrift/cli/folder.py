@@ -3,7 +3,14 @@
 import tempfile
 from pathlib import Path
 
-__all__ = ["writable"]
+__all__ = ["own", "writable"]
+
+
+def own(folder: Path) -> Path:
+    """`writable`, for a model: empty, or with an earlier model of ours, which is replaced; ValueError for another."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "model.json").is_file():
+        raise ValueError(f"{folder}: there are other files in it: name a new folder, for the model")
+    return writable(folder)
 
 
 def writable(folder: Path) -> Path:

@@ -169,7 +169,7 @@ def _made(captions: Sequence[str], picture: Pictures, source: Path) -> Captioned
 
 def _listed(root: Path) -> Captioned:
     captions, paths = [], []
-    for number, line in enumerate((root / "metadata.jsonl").read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_text(root / "metadata.jsonl").splitlines(), 1):
         try:
             row = json.loads(line)
             captions.append(str(row[_column(row)]))
@@ -181,11 +181,18 @@ def _listed(root: Path) -> Captioned:
     return _made(captions, Files(tuple(paths)), root)
 
 
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: byte {error.start} is not UTF-8: save it as that") from None
+
+
 def _beside(root: Path) -> Captioned:
     paths = [path for path in find_images([root]) if path.with_suffix(".txt").is_file()]
     if not paths:
         raise ValueError(f"{root}: no captions: need metadata.jsonl, a .txt beside each image, or .tar shards")
-    captions = [path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in paths]
+    captions = [_text(path.with_suffix(".txt")).strip() for path in paths]
     return _made(captions, Files(tuple(paths)), root)
 
 

@@ -117,7 +117,7 @@ class Imported:
 
     def sample(
         self,
-        prompts: Sequence[str] | None = None,
+        prompts: str | Sequence[str] | None = None,
         *,
         seeds: Sequence[int] | None = None,
         label: Tensor | None = None,
@@ -139,6 +139,9 @@ class Imported:
             shape: (C, h, w) of the states; None for the usual one.
         """
         size = tuple(shape or self.shape)
+        prompts = [prompts] if isinstance(prompts, str) else prompts
+        if not isinstance(prompts, Sequence | None):
+            raise ValueError(f"prompts = {prompts!r}: need a list of texts; without, seeds=[0, 1] are two images")
         count = len(prompts) if prompts is not None else len(seeds) if seeds is not None else 1
         told = {} if prompts is None else self.encode(prompts, size)
         if prompts is None and self.textual:

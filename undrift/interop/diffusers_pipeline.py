@@ -10,6 +10,7 @@ A saved folder has model_index.json, the model with its weights, and a model car
 by its module, which must have the names of its base classes in it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from huggingface_hub import file_exists
 from torch import Tensor
 
 from ..denoiser import Denoise, Denoiser
@@ -103,7 +105,17 @@ class _Pipeline(DiffusionPipeline):
         readme = folder / "README.md"
         if not readme.exists():
             readme.write_text(card(type(self).__name__, self.model.config), encoding="utf-8")
+        self._card = readme.read_text(encoding="utf-8")
         super().save_pretrained(str(save_directory), *args, **settings)
+
+    def _upload_folder(  # type: ignore[override]  # called by name
+        self, working_dir: Any, repo_id: str, token: Any = None, **settings: Any
+    ) -> Any:
+        """As in diffusers, with the model card where the repository has none: it would write an empty one."""
+        if not (settings.get("subfolder") or file_exists(repo_id, "README.md", token=token)):
+            text = self._card.replace("this folder", repo_id)
+            (Path(working_dir) / "README.md").write_text(text, encoding="utf-8")
+        return super()._upload_folder(working_dir, repo_id, token=token, **settings)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -122,12 +134,21 @@ class _Pipeline(DiffusionPipeline):
                 done += 1
                 bar.update()
                 told = callback(self, done - 1, float(times[done - 1]), {"latents": z}) if callback else None
-                changed = (told or {}).get("latents", z)
+                changed = _latents(told, z)
                 if self._interrupt or changed is not z:
                     z = changed
                     break
         bar.close()
         return z
+
+
+def _latents(told: Any, z: Tensor) -> Tensor:
+    """What a callback returned, or the state itself."""
+    changed = z if told is None else told.get("latents", z) if isinstance(told, Mapping) else told
+    if isinstance(told, Tensor) or getattr(changed, "shape", None) != z.shape:
+        raise ValueError(f"callback_on_step_end returned {type(told).__name__}: need None or a dict with latents of "
+                         f"shape {tuple(z.shape)}")  # fmt: skip
+    return changed
 
 
 class _Drawn:
@@ -181,12 +202,18 @@ class GenerationPipeline(_Pipeline):
 
         Raises ValueError for values outside these.
         """
+        denoiser, space, device = self.model.denoiser, self.model.space, self.model.device
+        if not isinstance(space, Pixels | Latent):
+            raise ValueError("this model restores photographs: use RestorationPipeline")
+        if labels is not None and (isinstance(labels, str) or torch.as_tensor(labels).ndim != 1):
+            raise ValueError(f"labels = {labels!r}: need a list of class numbers")
+        if size is not None and (not isinstance(size, Sequence) or len(size) != 2):
+            raise ValueError(f"size = {size!r}: need (height, width)")
         count = len(labels) if labels is not None else 1 if batch_size is None else batch_size
         if count < 1 or (labels is not None and batch_size not in (None, count)):
             raise ValueError(
                 f"batch_size = {batch_size} with {count} labels: need one image or more, as many as labels"
             )
-        denoiser, device = self.model.denoiser, self.model.device
         channels, *sides = self.facts.get("shape") or (denoiser.network.arguments["in_channels"], 32, 32)
         solver, steps = chosen(denoiser, solver, num_inference_steps, USUAL)
         preset = _preset(GENERATION, solver)
@@ -197,10 +224,12 @@ class GenerationPipeline(_Pipeline):
         z = expand(denoiser.process.alpha_sigma(times[0])[1], like) * noise(like, times[0], times[0])
         denoise = randomised(denoise, noise, denoiser.noise_channels)
         z = self._run(partial(denoise, **told), z, times, preset, noise, callback_on_step_end)
-        images: Any = z if output_type == "latent" else as_output(self.model.space.decode(z), output_type)
+        images: Any = z if output_type == "latent" else as_output(space.decode(z), output_type)
         return ImagePipelineOutput(images) if return_dict else (images,)
 
     def _guided(self, scale: float, labelled: bool) -> Denoise:
+        if not math.isfinite(scale):
+            raise ValueError(f"guidance_scale = {scale}: need a finite number, 1 for none")
         denoiser: Denoiser = self.model.denoiser
         classes = getattr(denoiser.network, "arguments", {}).get("classes", 0)
         if scale == 1:

@@ -25,7 +25,7 @@ from torch import Tensor
 from .. import prediction, times
 from ..process import Process, Table
 
-__all__ = ["grid", "prediction_of", "process_of", "settings"]
+__all__ = ["decreasing", "grid", "known", "prediction_of", "process_of", "settings", "stepping"]
 
 
 def settings(scheduler: Any) -> dict[str, Any]:
@@ -87,10 +87,44 @@ def grid(scheduler: Any, process: Process, steps: int) -> Tensor:
     )
 
 
+def known(timesteps: Any, count: int) -> Tensor:
+    """Timesteps in float64 on the CPU; ValueError outside the `count` of a training."""
+    t = torch.as_tensor(timesteps, dtype=torch.float64).cpu()
+    if not bool(((t >= 0) & (t < count)).all()):
+        raise ValueError(f"timesteps from {float(t.min()):g} to {float(t.max()):g}: need 0 to {count - 1}")
+    return t
+
+
+def decreasing(timesteps: Any, count: int, name: str = "timesteps") -> Tensor:
+    """(N,), as `known`; ValueError, by that name, for none and for those that do not lead from noise to data."""
+    t = torch.as_tensor(timesteps, dtype=torch.float64).cpu()
+    if t.ndim != 1 or not len(t) or not bool((t.diff() < 0).all() and (t >= 0).all() and (t < count).all()):
+        raise ValueError(f"{name} {t.tolist()}: need decreasing numbers from {count - 1} to 0")
+    return t
+
+
+def stepping(visited: Tensor, index: int, timestep: Any) -> int:
+    """`index`, where step `index` of a run through the timesteps `visited` is the one at `timestep`; else ValueError.
+
+    A multistep solver that skips or repeats one would err without a word. Half precision may round the timestep.
+    """
+    if index >= len(visited):
+        raise ValueError(f"step {index + 1} of {len(visited)}: the run is over; call set_timesteps for another")
+    value = float(torch.as_tensor(timestep, dtype=torch.float64))
+    if int((visited - value).abs().argmin()) != index or not -1 < value <= float(visited[0]) + 1:
+        raise ValueError(f"timestep {value:g}: step {index + 1} of {len(visited)} is the one at "
+                         f"{float(visited[index]):g}; call set_timesteps to begin again")  # fmt: skip
+    return index
+
+
 def _betas(table: Mapping[str, Any]) -> Tensor:
     count, given = int(table["num_train_timesteps"]), table.get("trained_betas")
     if given is not None:
+        if len(given) < 2:
+            raise ValueError(f"trained_betas of {len(given)} numbers: need 2 or more, one per timestep")
         return torch.as_tensor(given, dtype=torch.float64)
+    if count < 2:
+        raise ValueError(f"num_train_timesteps = {count}: need 2 or more")
     low, high = float(table["beta_start"]), float(table["beta_end"])
     kind = table.get("beta_schedule", "linear")
     if kind == "linear":

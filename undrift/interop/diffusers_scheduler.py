@@ -25,7 +25,7 @@ from torch import Tensor
 from .. import times as grids
 from ..solvers import Consistency, Exponential, Solver
 from ..tensor import expand
-from .diffusers_process import prediction_of, process_of
+from .diffusers_process import decreasing, known, prediction_of, process_of, stepping
 
 __all__ = ["ConsistencyScheduler", "ExponentialScheduler", "Stepped"]
 
@@ -65,7 +65,9 @@ class _Scheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # two name
         self._begin_index: int | None = None
         self._times = torch.zeros(0, dtype=torch.float64)
         self._restart()
-        self.solver()  # its checks, now
+        if not self.settings.clip_sample_range > 0:
+            raise ValueError(f"clip_sample_range = {self.settings.clip_sample_range}: need a positive number")
+        self.solver(), self.grid(1)  # their checks, now
 
     def _restart(self) -> None:
         self._step_index: int | None = None
@@ -106,13 +108,9 @@ class _Scheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # two name
         if (num_inference_steps is None) == (timesteps is None):
             raise ValueError("set_timesteps: give num_inference_steps or timesteps, one of them")
         if timesteps is None:
-            self._times = self.grid(int(num_inference_steps or 0))
+            self._times = self.grid(num_inference_steps)  # type: ignore[arg-type]  # one of them is given
         else:
-            given = torch.as_tensor(timesteps, dtype=torch.float64).cpu()
-            if given.ndim != 1 or not bool(
-                (given.diff() < 0).all() and (given >= 0).all() and (given < len(self)).all()
-            ):
-                raise ValueError(f"timesteps {given.tolist()}: need decreasing numbers from {len(self) - 1} to 0")
+            given = decreasing(timesteps, len(self))
             self._times = torch.cat([given, torch.tensor([self.process.t_clean], dtype=torch.float64)])
         visited = self._times[:-1]
         whole = bool((visited == visited.round()).all())
@@ -144,7 +142,9 @@ class _Scheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # two name
             raise ValueError("step before set_timesteps: say how many steps there will be")
         if self._step_index is None:
             self._begin(timestep)
-        index = int(self._step_index or 0)
+        index = stepping(self._times[:-1], int(self._step_index or 0), timestep)
+        if model_output.shape[2:] != sample.shape[2:] or len(model_output) != len(sample):
+            raise ValueError(f"model_output {tuple(model_output.shape)}: need one value each of {tuple(sample.shape)}")
         t, s = self._times[index], self._times[index + 1]
         z = sample.float()
         z0 = self._estimate(model_output.float(), t, z)
@@ -178,18 +178,17 @@ class _Scheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # two name
         if first is None:
             value = torch.as_tensor(timestep, dtype=torch.float64).cpu()
             first = int((self._times[:-1] - value).abs().argmin())
-        self._step_index = first
+        self._step_index = stepping(self._times[:-1], first, timestep)
         self._planned = self.solver().plan(self.process, self._times[first:])
         self._state = self._planned.init()
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """alpha_t z_0 + sigma_t eps, for timesteps (B,) or ()."""
-        t = torch.as_tensor(timesteps, dtype=torch.float64).cpu()
-        return self.process.marginal(original_samples, t, noise)
+        return self.process.marginal(original_samples, known(timesteps, len(self)), noise)
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """alpha_t eps - sigma_t z_0, the target of v_prediction, for timesteps (B,) or ()."""
-        alpha, sigma = self.process.alpha_sigma(torch.as_tensor(timesteps, dtype=torch.float64).cpu())
+        alpha, sigma = self.process.alpha_sigma(known(timesteps, len(self)))
         return expand(alpha, sample) * noise - expand(sigma, sample) * sample
 
     def _spaced(self, steps: int, spacing: str, end: float | None) -> Tensor:
@@ -279,6 +278,8 @@ class ConsistencyScheduler(_Scheduler):
         clip_sample: bool = False,
         clip_sample_range: float = 1.0,
     ) -> None:
+        if trained_timesteps is not None:
+            decreasing(trained_timesteps, num_train_timesteps, "trained_timesteps")
         self._set_up()
 
     def solver(self) -> Solver:

@@ -118,17 +118,19 @@ def _readme(folder: Path, facts: Mapping[str, Any]) -> str:
     method = facts["recipe"]["method"]
     scale = method.get("guidance")
     lora = (folder / LORA).is_file()
+    index = Path(method["teacher"]) / INDEX
+    kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     how = (
-        [f'pipe = StableDiffusionPipeline.from_pretrained("{method["teacher"]}")',
+        [f'pipe = {kind}.from_pretrained("{method["teacher"]}")',
          f'pipe.load_lora_weights("{folder}")',
          f'pipe.scheduler = LCMScheduler.from_pretrained("{folder}", subfolder="scheduler")']
-        if lora else [f'pipe = StableDiffusionPipeline.from_pretrained("{folder}")']
+        if lora else [f'pipe = {kind}.from_pretrained("{folder}")']
     )  # fmt: skip
     told = f"{sum(scale) / 2:g}" if scale and not lora else "1.0"
     lines = [
         f"# {folder.resolve().name}", "",
         f"A student of {method['teacher']}, by stochastic consistency distillation, for 1 to 4 evaluations.", "",
-        "```python", "from diffusers import LCMScheduler, StableDiffusionPipeline", "", *how,
+        "```python", f"from diffusers import LCMScheduler, {kind}", "", *how,
         f'image = pipe("...", num_inference_steps=2, guidance_scale={told}).images[0]', "```", "",
         f"Guidance: {scale or 'none'}{', part of its weights' if scale and lora else ''}.", "",
     ]  # fmt: skip

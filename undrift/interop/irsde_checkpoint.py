@@ -5,6 +5,7 @@ shapes; its schedule is not in the file. Nothing is executed: pickles are opened
 must have a place and its shape, and every place a tensor.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -94,17 +95,26 @@ def _opened(path: str | Path) -> Any:
     try:
         if Path(path).suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of a pickle that it then refuses
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except SafetensorError as error:
-        raise ValueError(f"{path}: damaged or truncated ({error})") from None
     except Exception as error:  # of many kinds: pickle's, zip's, torch's
+        if _begins(path).startswith(b"<"):
+            raise ValueError(f"{path}: a web page, not weights: download the file that its link leads to") from None
+        if isinstance(error, SafetensorError):
+            raise ValueError(f"{path}: damaged or truncated ({error})") from None
         if "GLOBAL" in str(error) or "Unsupported class" in str(error):  # torch names what it will not make
             raise ValueError(
                 f"{path}: not opened, for it holds more than tensors, numbers and lists, which could run code"
             ) from None
         raise ValueError(f"{path}: damaged, or not a checkpoint of PyTorch ({type(error).__name__})") from None
+
+
+def _begins(path: str | Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(64).lstrip()
 
 
 def _tensors(found: Any) -> bool:

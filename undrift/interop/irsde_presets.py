@@ -6,6 +6,7 @@ al. 2023, arXiv 2304.08291), DA-CLIP (Luo et al. 2023, arXiv 2310.01018), Photo-
 (Luo et al. 2024, arXiv 2404.09732).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -47,6 +48,8 @@ class Official:
     def __post_init__(self) -> None:
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"schedule {self.schedule!r}: choose one of {', '.join(get_args(Schedule))}")
+        if not 0 < self.max_sigma < math.inf:
+            raise ValueError(f"max_sigma = {self.max_sigma:g}: need a positive deviation in 1/255, e.g. 50")
         self.parts()
 
     def parts(self) -> tuple[Process, Prediction, Space, Time]:

@@ -199,7 +199,10 @@ def read_card(path: str | Path) -> dict[str, Any]:
     try:
         model = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{file.parent}: no {MODEL} there: not a checkpoint of undrift") from None
+        other = "a pipeline of diffusers, which undrift sample, distill and evaluate read, not this"
+        known = (file.parent / "model_index.json").is_file()
+        raise FileNotFoundError(f"{file.parent}: {other if known else f'no {MODEL} there: not a checkpoint of undrift'}"
+                                ) from None  # fmt: skip
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: damaged ({error})") from None
     if not isinstance(model, dict) or model.get("format") != FORMAT:
