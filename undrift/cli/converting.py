@@ -71,7 +71,7 @@ def shorten(model: str, base: str, rank: int, out: str) -> str:
     find(base)  # before a folder is made
     denoiser, space = load(model)
     before = (find(model) / WEIGHTS).stat().st_size
-    folder = writable(Path(out))
+    folder = own(Path(out))
     save(folder, denoiser, space, read_card(model)["training"], torch.float16, base=base, rank=rank)
     after = (folder / WEIGHTS).stat().st_size
     return f"{folder}: {model} on top of {base}, rank {rank}: {before / 2**20:.2f} MiB -> {after / 2**20:.2f} MiB"
