@@ -1,6 +1,9 @@
+import warnings
+
 import pytest
 
 from undrift.cli import recipes
+from undrift.cli.errors import warned
 from undrift.training import run as training
 
 RECIPE = """
@@ -109,3 +112,22 @@ def test_what_fails_before_its_first_step_leaves_nothing_behind(undrift_, recipe
 def test_the_source_tree_s_recipes_are_known_from_anywhere(undrift_):
     assert "universal" in recipes.known_recipes()
     assert recipes.find_recipe("universal").is_file()
+
+
+def test_a_damaged_state_is_one_line_without_a_place_in_the_source(undrift_, recipe, tmp_path):
+    words = ("train", "small", "training.save_every=1")
+    assert undrift_(*words, "training.steps=2")[0] == 0
+    newest = tmp_path / "runs/small/state/step-00000002.pt"
+    whole = newest.read_bytes()
+    newest.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    passed = "runs/small/state/step-00000002.pt: damaged, passed over (its checksum is another)"
+    with pytest.warns(UserWarning, match="damaged") as told:
+        assert undrift_(*words)[0] == 0
+    (found,) = told
+    assert str(found.message) == passed
+    with warned():
+        text = warnings.formatwarning(found.message, found.category, found.filename, found.lineno)
+        other = warnings.formatwarning(found.message, found.category, "elsewhere.py", 3)
+    assert text == f"undrift: warning: {passed}\n"
+    assert other.startswith("elsewhere.py:3: UserWarning: ")
+    assert warnings.formatwarning(found.message, found.category, found.filename, 3) != text

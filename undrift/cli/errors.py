@@ -1,8 +1,12 @@
 """An exception as one line for a person."""
 
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-__all__ = ["expected", "one_line", "printable"]
+__all__ = ["expected", "one_line", "printable", "warned"]
 
 LONG = 1000  # characters; torch may put a stack of C++ into its message
 _EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
@@ -20,6 +24,25 @@ def one_line(error: BaseException) -> str:
         return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
     text = printable(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= LONG else f"{text[: LONG - 4]} ..."
+
+
+@contextmanager
+def warned() -> Iterator[None]:
+    """Warnings of undrift are lines like its errors, without the place in the source; those of others stay."""
+    usual, home = warnings.formatwarning, str(Path(__file__).parents[1])
+
+    def line(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if filename.startswith(home) and category is UserWarning:
+            return f"undrift: warning: {printable(' '.join(str(message).split()))}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def printable(text: str) -> str:

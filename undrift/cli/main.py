@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..signals import Ended, ended_by_signal, hung_up
-from .errors import expected, one_line
+from .errors import expected, one_line, warned
 
 __all__ = ["COMMANDS", "main"]
 
@@ -44,7 +44,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `undrift argv...` (default: what this process was given); the exit code."""
     try:
-        with ended_by_signal():
+        with ended_by_signal(), warned():
             code = _command(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code

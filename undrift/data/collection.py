@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, final
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 __all__ = ["Collection", "Pictures", "collection", "is_collection"]
 
@@ -168,6 +168,8 @@ def decoded(data: bytes, where: str) -> np.ndarray:
                 if image.width * image.height > PIXELS:
                     raise ValueError(f"more than {PIXELS // 1_000_000} million pixels")
                 return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except UnidentifiedImageError:
+        raise ValueError(f"{where}: damaged image (none that Pillow can read)") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error, EOFError, ...
         raise ValueError(f"{where}: damaged image ({' '.join(str(error).split())[:80]})") from None
 

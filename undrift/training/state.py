@@ -24,6 +24,10 @@ COMMENT = len(MARK) + 64
 END = b"PK\x05\x06"  # of a zip file: 22 bytes, of which the last two are the length of the comment
 
 
+class Torn(ValueError):
+    """A file is not the one that was written."""
+
+
 def store(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
     """Write the state after `step` steps atomically, and drop all but the last `keep`."""
     path = folder / f"step-{step:08d}.pt"
@@ -51,6 +55,8 @@ def latest(folder: Path, mapped: bool = False) -> dict[str, Any] | None:
             if error.errno is not None:  # the disk's fault, not the file's
                 raise
             warnings.warn(f"{path}: damaged, passed over ({type(error).__name__})", stacklevel=2)
+        except Torn as error:
+            warnings.warn(f"{path}: damaged, passed over ({error})", stacklevel=2)
         except Exception as error:  # a damaged zip raises whatever its first wrong byte leads to
             warnings.warn(f"{path}: damaged, passed over ({type(error).__name__})", stacklevel=2)
     if files:
@@ -90,12 +96,12 @@ def _seal(path: Path) -> None:
 
 
 def _check(path: Path) -> None:
-    """ValueError unless the file is the one that was written; the files of older versions bear no checksum."""
+    """Torn unless the file is the one that was written; the files of older versions bear no checksum."""
     with open(path, "rb") as file:
         file.seek(-min(COMMENT, path.stat().st_size), os.SEEK_END)
         tail = file.read()
     if tail.startswith(MARK):
         if tail[len(MARK) :] != _digest(path, COMMENT):
-            raise ValueError("its checksum is another")
+            raise Torn("its checksum is another")
     elif END not in tail or not tail.endswith(b"\0\0"):
-        raise ValueError("it ends in the middle")
+        raise Torn("it ends in the middle")
