@@ -11,6 +11,7 @@ from diffusers import LCMScheduler, StableDiffusionPipeline
 from undrift.cli.main import main
 from undrift.data import read as read_image
 from undrift.evaluation.prompted import pictures
+from undrift.interop import diffusers_student
 from undrift.interop.diffusers_student import low_rank, read_facts, with_guidance
 from undrift.interop.diffusers_text import open_text_to_image
 from undrift.interop.diffusers_unet import DiffusersUNet
@@ -189,6 +190,15 @@ def test_a_lora_student_names_a_base_that_is_gone(lora, undrift_text, tmp_path):
     code, _, error = undrift_text("sample", "--model", copy, "--prompt", "a boot", "-o", "made.png")
     assert (code, len(error)) == (2, 1)
     assert "is no student of undrift" in error[0]
+
+
+@pytest.mark.parametrize("kind", ["StableDiffusionPipeline", "StableDiffusionXLPipeline"])
+def test_the_card_names_the_class_that_loads_the_student(tmp_path, kind):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    facts = {"recipe": {"method": {"teacher": str(tmp_path), "guidance": [7, 7]}}}
+    text = diffusers_student._readme(tmp_path, facts)
+    assert f"from diffusers import LCMScheduler, {kind}\n" in text
+    assert f"pipe = {kind}.from_pretrained(" in text
 
 
 def test_a_run_in_two_halves_is_the_run_in_one(pipeline, captioned, tmp_path):
