@@ -1,6 +1,10 @@
 """`undrift evaluate` of text-to-image, from end to end, and its judges."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -115,6 +119,14 @@ def test_from_end_to_end_and_resumed(pipeline, captioned, clip, script, tmp_path
     again = json.loads((tmp_path / "out/results.json").read_text())
     assert again["tasks"] == found["tasks"]
     assert "consistency" not in before.out
+    words[-1] = "two"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*launcher, "undrift.cli.main", *map(str, words), "--device", "cpu"],
+                   check=True, env=environment, stdout=subprocess.DEVNULL, timeout=300)  # fmt: skip
+    for name, row in json.loads((tmp_path / "two/results.json").read_text())["tasks"]["generation"].items():
+        assert row.pop("seconds") >= 0
+        assert row == pytest.approx({key: rows[name][key] for key in row}, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize(

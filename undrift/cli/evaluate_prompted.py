@@ -17,6 +17,7 @@ from ..training.checkpoint import load_classifier, read_card
 from .folder import writable
 from .generator_assessment import GeneratorAssessment
 from .model import device_of
+from .world import joined
 
 __all__ = ["evaluate_prompted"]
 
@@ -69,8 +70,10 @@ def evaluate_prompted(
         pipeline_fingerprint(model), real, network, samplers, samples=count, seed=seed, k=neighbours, judge=judge
     )
     folder = writable(Path(out))
-    results = Results.resume(folder, stamp, machine(str(where), batch))
-    GeneratorAssessment(model, real, network, samplers, results, folder, judge).run(parts.denoiser, batch, None, 0)
+    with joined() as world:
+        results = world.planned(lambda: Results.resume(folder, stamp, machine(str(where), batch)))
+        work = GeneratorAssessment(model, real, network, samplers, results, folder, judge)
+        work.run(parts.denoiser, batch, None, 0, world)
     return 0
 
 
