@@ -130,6 +130,20 @@ def test_several_samples_are_averaged(model):
     assert not torch.allclose(singles[0], singles[1], atol=1e-3)
 
 
+def test_the_spread_is_that_of_the_samples(model, folder):
+    pairs = Photographs(folder, ["noisy"], size=32)
+    setting = Setting("ode-2", 3, 3)
+    found = assess(*model, pairs.pairs("noisy"), setting, measures=Measures(spread=True), batch=2, seed=4).values
+    spreads = []
+    for i, pair in enumerate(pairs.pairs("noisy")):
+        seeds = [[generator("noise", 4, i, k).initial_seed()] for k in range(3)]
+        each = torch.cat([restored(*model, pair.y[None], ODE, [seed]) for seed in seeds])
+        spreads.append(255 * each.var(0).mean().sqrt().item())
+    assert found["spread"] == pytest.approx(sum(spreads) / len(spreads), rel=1e-4)
+    assert found["spread"] > 0.01
+    assert "spread" not in assess(*model, pairs.pairs("noisy"), ODE, measures=Measures(spread=True)).values
+
+
 def test_numbers_are_those_of_the_metrics(model, folder):
     denoiser, space = model
     pairs = Photographs(folder, ["noisy"], size=32)

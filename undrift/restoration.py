@@ -7,7 +7,7 @@
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -26,7 +26,7 @@ from .sample import sample
 from .solvers import Ancestral, Consistency, EulerMaruyama, Exponential, Heun
 from .space import Pixels, Residual, Space
 
-__all__ = ["END", "PRESETS", "USUAL", "Restored", "presets", "restore", "seen", "telling"]
+__all__ = ["END", "PRESETS", "USUAL", "Restored", "moments", "presets", "restore", "seen", "telling"]
 
 USUAL = ("ode-2", 8)
 """Solver and evaluations of a model that is no student."""
@@ -220,7 +220,8 @@ def restore(
             image=observed, **told,
         )[0]  # fmt: skip
 
-    image, spread = _moments(draw, seed, samples)
+    image, variance = moments(draw(seed + k) for k in range(samples))
+    spread = None if variance is None else variance.mean(0, keepdim=True).sqrt().cpu()
     image = levels(image) if y.dtype == torch.uint8 and image.dtype != torch.uint8 else image
     return Restored(image.cpu(), spread, _per_sample(work, samples, steps, planned), time.perf_counter() - began)
 
@@ -230,18 +231,18 @@ def _per_sample(work: "_Counted", samples: int, steps: int, banded: object) -> i
     return steps if banded else work.calls // samples
 
 
-def _moments(draw: Callable[[int], Tensor], seed: int, samples: int) -> tuple[Tensor, Tensor | None]:
-    """Mean and spread of the samples (Welford: no sample set is ever held); of one, itself and None."""
-    mean = draw(seed)
-    if samples == 1:
-        return mean, None
-    mean, square = light(mean), torch.zeros(mean.shape, device=mean.device)
-    for k in range(1, samples):
-        x = light(draw(seed + k))
+def moments(drawn: Iterable[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Mean and variance of samples, value by value (Welford: no set is ever held); of one, itself as it is and None."""
+    found = iter(drawn)
+    mean, square, count = next(found), None, 1
+    for x in map(light, found):
+        if square is None:
+            mean, square = light(mean).clone(), torch.zeros_like(x)
+        count += 1
         change = x - mean
-        mean += change / (k + 1)
+        mean += change / count
         square += change * (x - mean)
-    return mean, (square / (samples - 1)).mean(0, keepdim=True).sqrt().cpu()
+    return mean, None if square is None else square / (count - 1)
 
 
 class _Counted:

@@ -29,6 +29,7 @@ HEADS: dict[str, tuple[str, int]] = {
     "lpips": ("LPIPS", 4),
     "fid": ("FID", 2),
     "brightness": ("brightness", 4),
+    "spread": ("spread", 2),
     "evaluations": ("evals", 0),
     "seconds": ("seconds", 3),
 }
@@ -131,8 +132,11 @@ class Assessment:
     def table(self, task: str | None = None) -> report.Table:
         """Setting by setting, of one task or the mean of all."""
         rows = list(self._rows(task))
-        shown = [name for name in HEADS if name in rows[0][1]]
-        cells = [[name, *(f"{found[key]:.{HEADS[key][1]}f}" for key in shown)] for name, found in rows]
+        shown = [name for name in HEADS if any(name in found for _, found in rows)]
+        cells = [
+            [name, *(f"{found[key]:.{HEADS[key][1]}f}" if key in found else "-" for key in shown)]
+            for name, found in rows
+        ]
         return report.Table(["setting", *(HEADS[key][0] for key in shown)], cells)
 
     def curves(self) -> str:

@@ -47,6 +47,7 @@ def assess(
     measures = Measures(
         None if lpips is None else metrics.Lpips(weights=lpips or None),
         None if fid is None else metrics.TorchScript(fid, trust=True, probabilities=False),
+        spread=(samples or 1) > 1,
     )
     known = stamp(fingerprint(model), pairs, seed, measures.protocols)
     folder = writable(Path(out))

@@ -16,8 +16,9 @@ from .. import metrics
 from ..data import Pair, generator
 from ..denoiser import Denoiser
 from ..metrics import Extractor
+from ..restoration import moments
 from ..space import Space
-from .settings import Setting, restored
+from .settings import Setting, drawn
 
 __all__ = ["PROTOCOLS", "Found", "Measures", "assess"]
 
@@ -32,6 +33,7 @@ PROTOCOLS: dict[str, str] = {
     "lpips": metrics.PROTOCOLS["lpips"],
     "fid": metrics.PROTOCOLS["fid"] + "; per task over all its photographs",
     "brightness": "brightness, mean of the output / mean of the clean photograph, 1 is right",
+    "spread": "spread, standard deviation of the samples of a photograph, root mean square of its values, of 255",
     "seconds": "seconds, wall-clock per photograph of all its samples, without reading and measuring",
 }
 
@@ -43,14 +45,18 @@ class Measures:
     Arguments:
         lpips: the network, if wanted.
         extractor: the features of FID, if wanted.
+        spread: that of samples, where a setting has several.
     """
 
-    def __init__(self, lpips: metrics.Lpips | None = None, extractor: Extractor | None = None) -> None:
-        self.lpips, self.extractor = lpips, extractor
+    def __init__(
+        self, lpips: metrics.Lpips | None = None, extractor: Extractor | None = None, spread: bool = False
+    ) -> None:
+        self.lpips, self.extractor, self.spread = lpips, extractor, spread
 
     @property
     def protocols(self) -> dict[str, str]:
-        left_out = {name for name, wanted in (("lpips", self.lpips), ("fid", self.extractor)) if wanted is None}
+        wanted = {"lpips": self.lpips is not None, "fid": self.extractor is not None, "spread": self.spread}
+        left_out = {name for name, yes in wanted.items() if not yes}
         return {name: text for name, text in PROTOCOLS.items() if name not in left_out}
 
     def pairwise(self, x: Tensor, out: Tensor) -> dict[str, Tensor]:
@@ -131,11 +137,13 @@ def assess(
         x, y = torch.stack([pair.x for pair in group]), torch.stack([pair.y for pair in group])
         seeds = [[_seed(seed, start + i, k) for i in range(len(group))] for k in range(setting.samples)]
         began = time.perf_counter()
-        out = restored(denoiser, space, y, setting, seeds, group[0].task)
+        out, variance = moments(drawn(denoiser, space, y, setting, seeds, group[0].task))
         seconds += time.perf_counter() - began
         first = first or (out[0].clone(), group[0])
         for name, found in measures.pairwise(x, out).items():
             values[name] += found.tolist()
+        if variance is not None:
+            values["spread"] += (255 * variance.mean((1, 2, 3)).sqrt()).tolist()
         for side, images in zip(sets, (x, out), strict=True):
             side.extend(_bytes(images))
     if first is None:

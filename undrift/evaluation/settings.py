@@ -3,7 +3,7 @@
 A model that can be told what a photograph suffers from is told; `blind-ode-2:8` leaves it to judge by itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -14,11 +14,11 @@ from ..denoiser import Denoiser
 from ..guidance import randomised, tiled
 from ..noise import PerSample
 from ..registry import check_keys
-from ..restoration import PRESETS, presets, seen, telling
+from ..restoration import PRESETS, moments, presets, seen, telling
 from ..sample import sample
 from ..space import Space
 
-__all__ = ["DEGRADED", "Setting", "restored"]
+__all__ = ["DEGRADED", "Setting", "drawn", "restored"]
 
 BLIND = "blind-"
 
@@ -74,13 +74,27 @@ def restored(
     task: str = "",
     tile: int = 512,
 ) -> Tensor:
-    """The degraded photographs y (B, 3, H, W), in [0, 1], restored on the device of the denoiser; on the CPU again.
+    """The mean of what is `drawn`: (B, 3, H, W)."""
+    return moments(drawn(denoiser, space, y, setting, seeds, task, tile))[0]
+
+
+def drawn(
+    denoiser: Denoiser,
+    space: Space,
+    y: Tensor,
+    setting: Setting,
+    seeds: Sequence[Sequence[int]],
+    task: str = "",
+    tile: int = 512,
+) -> Iterator[Tensor]:
+    """Degraded photographs y (B, 3, H, W), in [0, 1], restored on the device of the denoiser, sample by sample.
 
     `seeds[k][i]` is that of sample k of photograph i, which depends on nothing else. The model is told the task if
     it knows it and the setting is not blind.
     """
     if setting == DEGRADED:
-        return y
+        yield y
+        return
     preset = presets(denoiser.process, denoiser.prediction)[setting.solver]
     grid, photographs = preset.grid(denoiser.process, setting.evaluations), y.to(next(denoiser.parameters()).device)
     with torch.no_grad():
@@ -88,12 +102,10 @@ def restored(
     told = seen(denoiser, photographs) | telling(
         denoiser, task if task in denoiser.tasks and not setting.blind else None, len(y)
     )
-    total = torch.zeros_like(photographs)
     estimate = tiled(denoiser, tile, min(64, tile // 2))
     for own in seeds:
         noise = PerSample(own)
-        total += sample(
+        yield sample(
             randomised(estimate, noise, denoiser.noise_channels), denoiser.process, space, shape=observed.shape,
             times=grid, solver=preset.solver, noise=noise, y=observed, image=observed, **told,
-        )  # fmt: skip
-    return (total / len(seeds)).cpu()
+        ).cpu()  # fmt: skip
