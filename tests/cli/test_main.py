@@ -153,6 +153,7 @@ def test_a_terminal_that_closes_ends_a_command_without_an_error(tmp_path):
     ours, theirs = pty.openpty()
 
     def settle():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
         os.setsid()
         fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
 
