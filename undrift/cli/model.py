@@ -15,7 +15,8 @@ def open_model(name: str, device: str = "auto", threads: int = 0) -> tuple[Denoi
     """Denoiser and space of a bundled model or a folder; ValueError for a device that is not there."""
     denoiser, space = load(name)
     # Convolutions of a CPU without AVX-512 are an eighth faster so; results agree to rounding.
-    return denoiser.to(place(device, threads), memory_format=torch.channels_last), space
+    denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return denoiser.to(place(device, threads)), space
 
 
 def place(device: str = "auto", threads: int = 0) -> torch.device:
