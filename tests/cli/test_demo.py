@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from undrift import load
+from undrift.cli.model import open_model as load
 from undrift.degradations import TASKS
 from undrift.evaluation import PHOTOGRAPHS, PROTOCOLS, scenes
 from undrift.metrics import haarpsi, psnr, ssim

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-import undrift
+from undrift.cli.model import open_model
 from undrift.generation import generate
 from undrift.restoration import restore
 from undrift.training.checkpoint import read_card, student_of
@@ -19,7 +19,7 @@ TINY = ("data.batch=4", "training.steps=2", "training.log_every=1", "training.we
 
 
 def images(model, count, **options):
-    student, space = undrift.load(model)
+    student, space = open_model(model)
     batches = generate(
         student, student.process, space, shape=(1, 8, 8), seeds=range(count), label=torch.arange(count) % 3, **options
     )
@@ -93,7 +93,7 @@ def test_a_restorer_is_distilled_on_photographs(undrift_, model, photograph, tmp
     assert code == 0
     assert f"2 evaluations by the student {student}" in lines[0]
     pixels = torch.from_numpy(np.asarray(Image.open("photographs/0.png")).copy()).permute(2, 0, 1).float() / 255
-    truth = restore(*undrift.load(student), pixels, steps=2, solver="consistency").image
+    truth = restore(*open_model(student), pixels, steps=2, solver="consistency").image
     shown = torch.from_numpy(np.asarray(Image.open("out.png")).copy()).permute(2, 0, 1)
     assert torch.equal(shown, (truth * 255).round().byte())
     lines = undrift_("restore", "photographs/0.png", "-o", "out.png", "--model", student, "--steps", 1)[1]

@@ -14,6 +14,7 @@ import undrift
 from undrift.classify import NoisyClassifier
 from undrift.cli import evaluate_generator
 from undrift.cli.generator_assessment import within
+from undrift.cli.model import open_model
 from undrift.evaluation import REAL, Reference, sampler
 from undrift.metrics import Classified, Features, set_distances
 from undrift.networks import Classifier, UNet
@@ -65,7 +66,7 @@ def test_all_forms_say_what_the_library_measures(evaluate, folder, tmp_path, mon
 
     data = Reference.read(folder / "data.npz")
     extract = Classified(*load_classifier(folder / "eyes"), "eyes")
-    images, _ = sampler(*undrift.load(folder / "tiny"), "ode-2:3", data.shape, classes=2).draw(range(30))
+    images, _ = sampler(*open_model(folder / "tiny"), "ode-2:3", data.shape, classes=2).draw(range(30))
     found = set_distances(Features.of(extract, [data.images / 255]), Features.of(extract, [images]))
     for name, (value, error) in found.items():
         assert rows["ode-2:3"][name] == pytest.approx(value, rel=1e-3, abs=1e-9), name

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from undrift import load
 from undrift.cli import restorer
 from undrift.cli.manifest import FILE
+from undrift.cli.model import open_model as load
 from undrift.cli.restorer import Restorer
 from undrift.data import read, write
 from undrift.restoration import restore
