@@ -1,7 +1,9 @@
-"""Every test: one seed, at most two threads, and a device chosen by `--device`."""
+"""Every test: one seed, at most two threads, and a device chosen by `--device`; the command line as a call."""
 
 import pytest
 import torch
+
+from undrift.cli.main import main
 
 
 def pytest_addoption(parser):
@@ -26,3 +28,17 @@ def generator(request) -> torch.Generator:
 @pytest.fixture(autouse=True)
 def _seed(request):
     torch.manual_seed(request.config.getoption("--seed"))
+
+
+@pytest.fixture
+def undrift_(capsys, monkeypatch, tmp_path):
+    """undrift_(*argv) -> (exit code, lines of stdout, lines of stderr), in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv):
+        capsys.readouterr()
+        code = main([str(word) for word in argv])
+        streams = capsys.readouterr()
+        return code, streams.out.splitlines(), streams.err.splitlines()
+
+    return call

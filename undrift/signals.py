@@ -9,7 +9,6 @@ import signal
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import parent_process
 from threading import Thread, current_thread, main_thread
 
 __all__ = ["Ended", "catchable", "deaf", "ended_by_signal", "hung_up", "only_parent"]
@@ -79,6 +78,8 @@ def deaf() -> Iterator[None]:
 
 def only_parent(number: int = 0) -> None:
     """Called in a helper process, of whatever number: SIGTERM ends it if its parent sends it, and no one else."""
+    from multiprocessing import parent_process  # every command imports this file, and few have helpers
+
     parent = parent_process()
     if not MASKS or parent is None or parent.pid is None:
         return

@@ -1,4 +1,4 @@
-"""A tiny untrained model in a folder, a photograph, and the command line as a call."""
+"""A tiny untrained model in a folder, and a photograph."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 
 import undrift
-from undrift.cli.main import main
 from undrift.networks import UNet
 
 
@@ -44,17 +43,3 @@ def photograph():
         return np.asarray(picture)
 
     return save
-
-
-@pytest.fixture
-def undrift_(capsys, monkeypatch, tmp_path):
-    """undrift_(*argv) -> (exit code, lines of stdout, lines of stderr), in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*argv):
-        capsys.readouterr()
-        code = main([str(word) for word in argv])
-        streams = capsys.readouterr()
-        return code, streams.out.splitlines(), streams.err.splitlines()
-
-    return call

@@ -237,14 +237,12 @@ def test_a_pipeline_without_data_imagines_it(undrift_text, pipeline, tmp_path):
 
 
 @pytest.fixture
-def undrift_text(capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def undrift_text(undrift_):
+    """undrift_, without what other libraries say on the way."""
 
     def call(*argv):
-        capsys.readouterr()
-        code = main([str(word) for word in argv])
-        streams = capsys.readouterr()
-        return code, streams.out.splitlines(), [line for line in streams.err.splitlines() if "undrift:" in line]
+        code, out, error = undrift_(*argv)
+        return code, out, [line for line in error if "undrift:" in line]
 
     return call
 

@@ -11,6 +11,7 @@ from .. import report
 from ..data import read, write
 from ..denoiser import Denoiser
 from ..evaluation import DEGRADED, Found, Measures, PairSet, Results, Setting, assess
+from ..evaluation.specs import specs
 from ..space import Space
 from ..training.files import write_text
 from .rows import Rows
@@ -39,13 +40,9 @@ def settings_of(
     solvers: Sequence[str], steps: Sequence[int], baseline: Sequence[str] = (), samples: int = 1
 ) -> list[Setting]:
     """The degraded input, one evaluation, the solvers, the mean of several samples of the first, the baselines."""
-    ours = [Setting.parse(spec) for name in solvers for spec in ([name] if ":" in name else _each(name, steps))]
+    ours = [Setting.parse(spec) for spec in specs(solvers, steps)]
     mean = [replace(ours[0], samples=samples)] if samples > 1 else []
     return list(dict.fromkeys([DEGRADED, Setting("ode-1", 1), *ours, *mean, *map(Setting.parse, baseline)]))
-
-
-def _each(name: str, steps: Sequence[int]) -> list[str]:
-    return [f"{name}:{count}" for count in steps]
 
 
 @final

@@ -11,6 +11,7 @@ from .. import metrics
 from ..data import generator
 from ..denoiser import Denoiser
 from ..evaluation import Reference, Results, fingerprint, generation_stamp, machine, sampler
+from ..evaluation.specs import specs
 from ..likelihood import image_likelihood
 from ..noise import PerSample
 from ..preset import STUDENT
@@ -66,10 +67,9 @@ def evaluate(
     guide = classifier_free(denoiser.process, classes, guidance)
     guided = {} if guidance == 1 else {"guidance": guidance}
     usual, counts = (STUDENT[0], [1, 2, 4]) if denoiser.student else ("ode-2c", [5, 10, 20])
-    specs = [s for name in solver or [usual] for s in ([name] if ":" in name else _each(name, steps or counts))]
     samplers = [
         sampler(denoiser, space, spec, real.shape, seed=seed, classes=classes, guide=guide, facts=guided)
-        for spec in dict.fromkeys(specs)
+        for spec in specs(solver or [usual], steps or counts)
     ]
     batch = batch or 100
     stamp = generation_stamp(
@@ -83,10 +83,6 @@ def evaluate(
         work = GeneratorAssessment(model, real, network, samplers, results, folder)
         work.run(denoiser, batch, likelihood, bits, world)
     return 0
-
-
-def _each(name: str, steps: Sequence[int]) -> list[str]:
-    return [f"{name}:{count}" for count in steps]
 
 
 def _extractor(name: str, fid: str | None, device: torch.device) -> metrics.Extractor:

@@ -10,13 +10,14 @@ from ..data.captioned import read_captioned, read_coco
 from ..evaluation import Results, generation_stamp, machine
 from ..evaluation.judges import Judge, Judges, Named
 from ..evaluation.prompted import captioned_reference, pipeline_fingerprint, prompted_sampler
+from ..evaluation.specs import specs
 from ..interop.clip import ClipJudge
 from ..interop.diffusers_text import open_text_to_image
 from ..preset import STUDENT
 from ..training.checkpoint import load_classifier, read_card
 from .folder import writable
 from .generator_assessment import GeneratorAssessment
-from .model import device_of
+from .model import place
 from .world import joined
 
 __all__ = ["evaluate_prompted"]
@@ -45,9 +46,7 @@ def evaluate_prompted(
     neighbours: int,
 ) -> int:
     """The exit code; None stands for what suits a pipeline."""
-    if threads:
-        torch.set_num_threads(threads)
-    parts, where = open_text_to_image(model), device_of(device)
+    parts, where = open_text_to_image(model), place(device, threads)
     parts.to(where)
     known = read_coco(captions, data) if captions else read_captioned(data)
     count = min(n for n in (len(known), samples, limit) if n)
@@ -60,10 +59,9 @@ def evaluate_prompted(
     student = parts.denoiser.student
     usual, counts = (STUDENT[0], [1, 2, 4]) if student else ("ode-2c", [10, 25])
     scale = guidance if guidance is not None else _middle(parts.facts) if student else 1.0
-    specs = [s for name in solver or [usual] for s in ([name] if ":" in name else _each(name, steps or counts))]
     samplers = [
         prompted_sampler(parts, known.captions, spec, seed=seed, guidance=scale, side=crop)
-        for spec in dict.fromkeys(specs)
+        for spec in specs(solver or [usual], steps or counts)
     ]
     batch = batch or 50
     stamp = generation_stamp(
@@ -75,10 +73,6 @@ def evaluate_prompted(
         work = GeneratorAssessment(model, real, network, samplers, results, folder, judge)
         work.run(parts.denoiser, batch, None, 0, world)
     return 0
-
-
-def _each(name: str, steps: Sequence[int]) -> list[str]:
-    return [f"{name}:{count}" for count in steps]
 
 
 def _middle(facts: dict[str, object]) -> float:

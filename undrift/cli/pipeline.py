@@ -1,13 +1,13 @@
 """A folder of diffusers, or a student of one, as `undrift sample` takes it in place of a model of ours."""
 
 import json
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ..interop.diffusers_import import Imported, from_pipeline, quietly
 from ..interop.diffusers_student import FACTS
 from ..interop.diffusers_text import open_text_to_image
+from ..training.files import digests
 from .model import place
 
 __all__ = ["contents", "open_pipeline"]
@@ -34,5 +34,4 @@ def open_pipeline(folder: str, device: str = "auto", threads: int = 0) -> tuple[
 
 def contents(folder: str) -> dict[str, Any]:
     """The sha256 of every part that an image depends on."""
-    files = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".json", ".safetensors", ".bin", ".txt"))
-    return {str(file.relative_to(folder)): sha256(file.read_bytes()).hexdigest() for file in files}
+    return digests(folder, ".json", ".safetensors", ".bin", ".txt")

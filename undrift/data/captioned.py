@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .crop import central
 from .image import SUFFIXES, find_images, read
 
 __all__ = ["Captioned", "read_captioned", "read_coco", "square"]
@@ -65,9 +66,7 @@ def square(image: Tensor, size: int) -> Tensor:
     """The central square of (C, H, W), scaled to `size`; 0 leaves it as it is."""
     if not size or image.shape[1:] == (size, size):
         return image
-    side = min(image.shape[1:])
-    top, left = ((length - side) // 2 for length in image.shape[1:])
-    patch = image[None, :, top : top + side, left : left + side]
+    patch = central(image, min(image.shape[1:]))[None]
     return torch.nn.functional.interpolate(patch, (size, size), mode="bicubic", antialias=True)[0].clamp(0, 1)
 
 

@@ -28,11 +28,11 @@ from ..denoiser import Denoise, Denoiser
 from ..generation import PRESETS, Blocks, generate, width
 from ..metrics import Estimate, Extractor, Features
 from ..metrics.estimate import mean_of
-from ..registry import check_keys
 from ..space import Space
 from .judges import Judge, summary
 from .parts import Part, collected, prepared
 from .results import Results, versions
+from .specs import Counted, known, parsed
 
 __all__ = ["REAL", "TASK", "Reference", "Sampler", "evaluate_generator", "generation_stamp", "sampler"]
 
@@ -106,27 +106,15 @@ def sampler(
         guide: makes a guided denoiser of the plain one; what it asks of the network is counted.
         facts: what `guide` does, for the stamp.
     """
-    solver, _, number = spec.partition(":")
-    check_keys([solver], PRESETS, "solver")
-    if not number.isdecimal() or int(number) < 1:
-        raise ValueError(f"{spec!r}: need solver:evaluations, as ode-2:10")
-    grid = PRESETS[solver].grid(denoiser.process, int(number))
-
-    asked = 0
-
-    def counted(z: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        nonlocal asked
-        asked += len(z)
-        estimate: Tensor = denoiser(z, t, **cond)
-        return estimate
+    solver, steps = parsed(spec)
+    grid, counted = PRESETS[solver].grid(denoiser.process, steps), Counted(denoiser)
 
     def make(numbers: range) -> Tensor:
-        nonlocal asked
-        asked = 0
+        counted.asked = 0
         seeds = [generator("noise", seed, i).initial_seed() for i in numbers]
         label = torch.tensor(numbers) % classes if classes else None
         batches = generate(
-            guide(counted), denoiser.process, space, shape=shape, seeds=seeds, steps=int(number), solver=solver,
+            guide(counted), denoiser.process, space, shape=shape, seeds=seeds, steps=steps, solver=solver,
             label=label, batch=len(seeds), device=device, noise_channels=denoiser.noise_channels,
         )  # fmt: skip
         return torch.cat(list(batches)).cpu()
@@ -135,10 +123,9 @@ def sampler(
     blocks = Blocks(width(shape, device), make)
 
     def draw(numbers: range) -> tuple[Tensor, float]:
-        return torch.stack(list(blocks(numbers))), asked / blocks.width
+        return torch.stack(list(blocks(numbers))), counted.asked / blocks.width
 
-    known = {"solver": repr(PRESETS[solver].solver), "grid": sha256(grid.numpy().tobytes()).hexdigest()[:16]}
-    return Sampler(spec, draw, known | {"classes": classes} | dict(facts or {}))
+    return Sampler(spec, draw, known(solver, grid) | {"classes": classes} | dict(facts or {}))
 
 
 def generation_stamp(

@@ -5,7 +5,7 @@ images = pictures(parts, ["a photo of a boot"], [7], "ode-2:20", guidance=3.0)
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,26 +16,19 @@ from torch import Tensor
 from .. import times
 from ..data import generator
 from ..data.captioned import Captioned
+from ..data.crop import central
 from ..denoiser import Denoise
 from ..generation import PRESETS
 from ..guidance import ClassifierFree
 from ..interop.diffusers_text import TextToImage
 from ..noise import PerSample
 from ..process import Process
-from ..registry import check_keys
 from ..sample import sample
+from ..training.files import digests
 from .generation import Reference, Sampler
+from .specs import Counted, known, parsed
 
 __all__ = ["captioned_reference", "guided", "pictures", "pipeline_fingerprint", "prompted_sampler"]
-
-
-def solver_of(spec: str) -> tuple[str, int]:
-    """ "ode-2:10" -> ("ode-2", 10), a name in `generation.PRESETS` and evaluations; ValueError for another."""
-    solver, _, number = spec.partition(":")
-    check_keys([solver], PRESETS, "solver")
-    if not number.isdecimal() or int(number) < 1:
-        raise ValueError(f"{spec!r}: need solver:evaluations, as ode-2:10")
-    return solver, int(number)
 
 
 def grid_of(process: Process, solver: str, steps: int) -> Tensor:
@@ -65,28 +58,28 @@ def pictures(
     seeds: Sequence[int],
     spec: str,
     guidance: float = 1.0,
-    watch: Callable[[Denoise], Denoise] = lambda denoise: denoise,
+    denoise: Denoise | None = None,
 ) -> Tensor:
     """Images (B, 3, side, side) in [0, 1], not clipped, of the captions; image i depends on seeds[i] and its caption.
 
     Arguments:
         spec: `solver:evaluations`.
         guidance: scale; each evaluation of a guided teacher asks the network twice.
-        watch: wraps what the network is asked, to count it.
+        denoise: asked in the place of the pipeline's own denoiser, to count.
 
     Raises ValueError for values outside their ranges.
     """
     if len(captions) != len(seeds):
         raise ValueError(f"{len(captions)} captions for {len(seeds)} seeds: give one each")
-    solver, steps = solver_of(spec)
+    solver, steps = parsed(spec)
     process, device = parts.denoiser.process, next(parts.denoiser.parameters()).device
     grid, noise = grid_of(process, solver, steps), PerSample(seeds)
-    denoise, told = guided(parts, watch(parts.denoiser), guidance)
+    estimate, told = guided(parts, denoise or parts.denoiser, guidance)
     like = torch.zeros(len(seeds), *parts.shape, device=device)
     start = float(process.alpha_sigma(grid[0])[1]) * noise(like, grid[0], grid[0])
     cond = {name: value.to(device) for name, value in parts.encode(captions).items()}
     return sample(
-        denoise, process, parts.space, shape=start.shape, times=grid, solver=PRESETS[solver].solver, noise=noise,
+        estimate, process, parts.space, shape=start.shape, times=grid, solver=PRESETS[solver].solver, noise=noise,
         start=start, **cond, **told,
     )  # fmt: skip
 
@@ -100,28 +93,17 @@ def prompted_sampler(
         guidance: scale of classifier-free guidance; an evaluation of a guided teacher counts as two.
         side: of the central crop that is kept, in pixels; 0 for all.
     """
-    solver, steps = solver_of(spec)
+    solver, steps = parsed(spec)
     grid = grid_of(parts.denoiser.process, solver, steps)
     guided(parts, parts.denoiser, guidance)  # checks
 
     def draw(numbers: range) -> tuple[Tensor, float]:
-        asked = 0
-
-        def counting(denoise: Denoise) -> Denoise:
-            def counted(z: Tensor, t: Tensor, **cond: Any) -> Tensor:
-                nonlocal asked
-                asked += len(z)
-                estimate: Tensor = denoise(z, t, **cond)
-                return estimate
-
-            return counted
-
+        counted = Counted(parts.denoiser)
         seeds = [generator("noise", seed, i).initial_seed() for i in numbers]
-        images = pictures(parts, [captions[i] for i in numbers], seeds, spec, guidance, counting)
-        return cropped(images, side).cpu(), asked / len(numbers)
+        images = pictures(parts, [captions[i] for i in numbers], seeds, spec, guidance, counted)
+        return cropped(images, side).cpu(), counted.asked / len(numbers)
 
-    known = {"solver": repr(PRESETS[solver].solver), "grid": sha256(grid.numpy().tobytes()).hexdigest()[:16]}
-    return Sampler(spec, draw, known | {"guidance": guidance, "crop": side})
+    return Sampler(spec, draw, known(solver, grid) | {"guidance": guidance, "crop": side})
 
 
 def captioned_reference(data: Captioned, count: int, side: int, crop: int) -> Reference:
@@ -136,14 +118,10 @@ def captioned_reference(data: Captioned, count: int, side: int, crop: int) -> Re
 
 def cropped(images: Tensor, side: int) -> Tensor:
     """The central square of images (B, C, H, W); all of them for 0."""
-    if not side:
-        return images
-    top, left = ((length - side) // 2 for length in images.shape[2:])
-    return images[:, :, top : top + side, left : left + side]
+    return central(images, side) if side else images
 
 
 def pipeline_fingerprint(path: str | Path) -> dict[str, Any]:
     """What a pipeline or a student of one is: the sha256 of all its weights, and of each of them."""
-    files = sorted(Path(path).rglob("*.safetensors"))
-    found = {str(file.relative_to(path)): sha256(file.read_bytes()).hexdigest() for file in files}
+    found = digests(path, ".safetensors")
     return {"weights": sha256("".join(found.values()).encode()).hexdigest(), "files": found}

@@ -18,8 +18,7 @@ import torch
 
 from .. import __version__
 from ..training.checkpoint import KINDS, WEIGHTS, find, read_card
-from ..training.difference import digest
-from ..training.files import write_json
+from ..training.files import digest, write_json
 from .sets import PairSet
 from .settings import DEGRADED, Setting
 

@@ -17,6 +17,7 @@ from typing import Any, final
 from torch import Tensor
 
 from ..data import Pair, Paired, find_images, generator, read
+from ..data.crop import central
 from ..degradations import TASKS
 from ..registry import check_keys
 
@@ -66,10 +67,7 @@ class PairSet(ABC):
         return files[: self.limit or None]
 
     def _crop(self, x: Tensor) -> Tensor:
-        if not self.size:
-            return x
-        top, left = (max(side - self.size, 0) // 2 for side in x.shape[1:])
-        return x[:, top : top + self.size, left : left + self.size].contiguous()
+        return central(x, self.size).contiguous() if self.size else x
 
 
 @cache  # ten tasks share their photographs

@@ -7,7 +7,6 @@ models print it: 0.31 is usual of Stable Diffusion 1.5 with ViT-g/14, less with 
 """
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, final
 
@@ -15,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..data.crop import central
 from ..metrics import eight_bit
+from ..training.files import digest
 
 __all__ = ["ClipJudge"]
 
@@ -54,7 +55,7 @@ class ClipJudge:
         self.side = int(self.model.config.vision_config.image_size)
         self.mean, self.std = _normal(home)
         weights = next(iter(sorted(home.glob("*.safetensors"))), home / "config.json")
-        self.name, self.digest = home.name, sha256(weights.read_bytes()).hexdigest()
+        self.name, self.digest = home.name, digest(weights)
 
     @property
     def protocols(self) -> Mapping[str, str]:
@@ -78,8 +79,7 @@ class ClipJudge:
         scale = self.side / min(x.shape[2:])
         sides = [max(self.side, round(side * scale)) for side in x.shape[2:]]
         x = F.interpolate(x, sides, mode="bicubic", antialias=True).clamp(0, 1)
-        top, left = ((side - self.side) // 2 for side in sides)
-        x = x[:, :, top : top + self.side, left : left + self.side]
+        x = central(x, self.side)
         return (x - x.new_tensor(self.mean).view(-1, 1, 1)) / x.new_tensor(self.std).view(-1, 1, 1)
 
 

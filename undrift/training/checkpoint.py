@@ -27,8 +27,8 @@ from ..denoiser import Denoiser
 from ..interop.daclip import Eyes
 from ..registry import build, check_keys, describe
 from ..space import Space
-from .difference import Stored, digest, factored, opened
-from .files import replacing, write_json, write_text
+from .difference import Stored, factored, opened
+from .files import digest, replacing, write_json, write_text
 
 __all__ = ["bundled", "find", "load", "load_classifier", "method_of", "observes", "read_card", "save", "student_of"]
 

@@ -10,7 +10,6 @@ of the difference are its nearest matrices of their rank. LoRA (Hu et al. 2021, 
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import file_digest
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-__all__ = ["Stored", "digest", "factored", "opened"]
+__all__ = ["Stored", "factored", "opened"]
 
 LEFT, RIGHT = ".left", ".right"
-
-
-def digest(file: Path) -> str:
-    """SHA-256, hexadecimal."""
-    with open(file, "rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
 
 
 def factored(state: Mapping[str, Tensor], base: "Stored", rank: int) -> dict[str, Tensor]:

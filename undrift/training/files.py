@@ -4,10 +4,11 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-__all__ = ["replacing", "sweep", "write_json", "write_text"]
+__all__ = ["digest", "digests", "replacing", "sweep", "write_json", "write_text"]
 
 os.umask(_UMASK := os.umask(0))  # there is no way to read it but to set it
 
@@ -46,6 +47,18 @@ def sweep(folder: Path) -> None:
     with suppress(OSError):
         for part in folder.glob(".*.part"):
             part.unlink(missing_ok=True)
+
+
+def digest(file: Path) -> str:
+    """SHA-256, hexadecimal; never holds the file whole."""
+    with open(file, "rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+def digests(root: str | Path, *suffixes: str) -> dict[str, str]:
+    """Path within a folder -> SHA-256, of all files below it with these suffixes."""
+    files = sorted(path for path in Path(root).rglob("*") if path.suffix in suffixes)
+    return {str(file.relative_to(root)): digest(file) for file in files}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..data import generator, read, write
 from ..data.batch import Degrade
+from ..data.crop import central
 from ..denoiser import Denoiser
 from ..evaluation import Setting, restored
 from ..restoration import USUAL
@@ -112,5 +113,4 @@ def _square(image: Tensor, size: int) -> Tensor:
         scale = size / short
         sides = [max(size, round(side * scale)) for side in image.shape[1:]]
         image = torch.nn.functional.interpolate(image[None], sides, mode="bicubic", antialias=True)[0].clamp(0, 1)
-    top, left = ((side - size) // 2 for side in image.shape[1:])
-    return image[:, top : top + size, left : left + size].contiguous()
+    return central(image, size).contiguous()
