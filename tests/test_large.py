@@ -18,7 +18,8 @@ SIZE = {"tile": 48, "overlap": 24}
 def denoiser():
     torch.manual_seed(0)
     process = undrift.MeanReverting(lam=10 / 255)
-    return undrift.Denoiser(UNet(channels=(8, 16), blocks=(1, 1)), process, undrift.prediction.Data(0.05), scale=0.25)
+    network = UNet(channels=(8, 16), blocks=(1, 1), deblur=4)
+    return undrift.Denoiser(network, process, undrift.prediction.Data(0.05), scale=0.25)
 
 
 @pytest.mark.parametrize("shape", [(3, 100, 70), (3, 33, 131), (1, 7, 5), (3, 800, 701)])

@@ -13,6 +13,7 @@ from undrift.process import MeanReverting
 from undrift.space import Residual
 from undrift.training import checkpoint
 from undrift.training.checkpoint import load, save
+from undrift.training.difference import factored, opened
 
 
 def model(change=0.0, rank=2):
@@ -66,12 +67,82 @@ def test_another_base_than_it_was_made_of_is_refused(base, tmp_path):
 def test_what_does_not_fit_is_one_line(base, tmp_path):
     with pytest.raises(ValueError, match=r"^rank = 0: need at least 1$"):
         save(tmp_path / "small", model(0.01), Residual(), base=base, rank=0)
-    other = Denoiser(UNet(channels=(4, 6), blocks=(1, 1)), MeanReverting(lam=0.3), Data(0.2), scale=0.2)
-    with pytest.raises(ValueError, match=r"the base has"):
+    other = Denoiser(UNet(channels=(8,), blocks=(1,), context=1), MeanReverting(lam=0.3), Data(0.2), scale=0.2)
+    with pytest.raises(ValueError, match=r"^[^\n]*: the base has it, this model has not$"):
         save(tmp_path / "small", other, Residual(), base=base)
-    save(tmp_path / "small", model(0.01), Residual(), base=base)
-    with pytest.raises(ValueError, match=r"has a base itself: take that one$"):
-        save(tmp_path / "smaller", model(), Residual(), base=tmp_path / "small")
+
+
+def test_a_base_may_have_a_base(base, tmp_path):
+    save(tmp_path / "first", model(0.01), Residual(), base=base, rank=2)
+    wanted = load(tmp_path / "first")[0]
+    with torch.no_grad():
+        wanted.network.leave.bias += 1
+    save(tmp_path / "second", wanted, Residual(), base=tmp_path / "first")
+    assert list(load_file(tmp_path / "second" / "weights.safetensors")) == ["leave.bias"]
+    assert error(load(tmp_path / "second")[0], wanted) == 0
+    assert error(load(tmp_path / "second")[0], model()) > 0.01
+
+
+def test_a_model_that_is_its_own_base_is_refused(base, tmp_path):
+    save(tmp_path / "small", model(0.01), Residual(), base=base, rank=2)
+    file = tmp_path / "small" / "model.json"
+    card = json.loads(file.read_text())
+    card["base"] = {
+        "model": str(tmp_path / "small"),
+        "sha256": checkpoint.digest(tmp_path / "small" / checkpoint.WEIGHTS),
+    }
+    file.write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=r"^[^\n]*small: stored as its difference from itself"):
+        load(tmp_path / "small")
+
+
+def test_what_the_base_has_not_is_stored_whole(base, tmp_path):
+    bigger = model()
+    bigger.network = UNet(channels=(8, 12), blocks=(1, 1), embedding=16, deblur=4)
+    save(tmp_path / "bigger", bigger, Residual(), base=base, rank=2)
+    stored = load_file(tmp_path / "bigger" / "weights.safetensors")
+    assert {"deblur.weight0", "enter.seen.weight"} <= set(stored)
+    state = load(tmp_path / "bigger")[0].network.state_dict()
+    assert all(torch.equal(state[name], bigger.network.state_dict()[name]) for name in stored if name in state)
+
+
+def test_a_base_is_found_from_any_directory(base, tmp_path, monkeypatch):
+    save(tmp_path / "of-bundled", model(0.01), Residual(), base=base, rank=2)
+    monkeypatch.chdir(tmp_path)
+    save("first", model(0.02), Residual())
+    save("deep/second", model(0.01), Residual(), base="first", rank=2)
+    (tmp_path / "base").mkdir()  # somebody's own, called like the bundled one
+    load("of-bundled")
+    monkeypatch.chdir(tmp_path / "deep")
+    load("second")
+    load(tmp_path / "of-bundled")
+    shutil.rmtree(tmp_path / "first")
+    with pytest.raises(
+        FileNotFoundError, match=r"^[^\n]*second: stored as its difference from [^\n]*first, and there is no"
+    ):
+        load("second")
+
+
+def test_a_model_is_not_written_over_what_it_needs(base, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    save(first, model(0.01), Residual())
+    save(second, model(0.02), Residual(), base=first)
+    before = (first / "weights.safetensors").read_bytes()
+    for under in (first, second):
+        with pytest.raises(ValueError, match=r"^[^\n]*first: [^\n]* is it, or stored as a difference from it"):
+            save(first, model(0.02), Residual(), base=under)
+    assert (first / "weights.safetensors").read_bytes() == before
+
+
+def test_what_has_no_factors_is_refused_or_kept(base, tmp_path):
+    broken = model()
+    broken.network.leave.weight.data[0] = torch.nan
+    with pytest.raises(ValueError, match=r"^weight leave.weight is not finite"):
+        save(tmp_path / "small", broken, Residual(), base=base)
+    counts = {"n": torch.arange(4096).view(64, 64)}
+    save_file({"n": torch.zeros(64, 64, dtype=torch.int64)}, tmp_path / "counts.safetensors")
+    with opened(tmp_path / "counts.safetensors") as under:
+        assert torch.equal(factored(counts, under, 1)["n"], counts["n"])
 
 
 def cut(tensors):

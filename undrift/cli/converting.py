@@ -1,5 +1,6 @@
 """What `undrift convert` does: to the files of a restorer, IR-SDE, Refusion or DA-CLIP; and to a model of undrift."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,6 +74,10 @@ def shorten(model: str, base: str, rank: int, out: str) -> str:
     before = (find(model) / WEIGHTS).stat().st_size
     folder = own(Path(out))
     save(folder, denoiser, space, read_card(model)["training"], torch.float16, base=base, rank=rank)
+    (folder / CLIP).unlink(missing_ok=True)  # of an earlier model in this folder
+    if (towers := find(model) / CLIP).is_file():
+        with replacing(folder / CLIP) as part:
+            shutil.copyfile(towers, part)
     after = (folder / WEIGHTS).stat().st_size
     return f"{folder}: {model} on top of {base}, rank {rank}: {before / 2**20:.2f} MiB -> {after / 2**20:.2f} MiB"
 

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .deblur import Deblur
 from .student import Guidance, check_inputs, noise_layer
 
 __all__ = ["UNet"]
@@ -168,6 +169,7 @@ class UNet(nn.Module):
         classes: number K of classes that `label` may name; 0 for a network without classes.
         guided: whether `guidance`, a scale of guidance to imitate, is an input; see `student`.
         noise_channels: channels of the random input `noise` of a student; 0 for none.
+        deblur: width of a `Deblur`, whose change of the condition is seen beside it; 0 for none.
 
     Raises:
         ValueError: for sizes that do not fit together, and for a condition that is missing or unwanted.
@@ -188,6 +190,7 @@ class UNet(nn.Module):
         classes: int = 0,
         guided: bool = False,
         noise_channels: int = 0,
+        deblur: int = 0,
     ) -> None:
         super().__init__()
         channels, blocks = tuple(channels), tuple(blocks)
@@ -203,9 +206,12 @@ class UNet(nn.Module):
             ("window", window, 0),
             ("classes", classes, 0),
             ("noise_channels", noise_channels, 0),
+            ("deblur", deblur, 0),
         ):
             if value < least:
                 raise ValueError(f"{name} {value}: expected an integer of at least {least}")
+        if deblur and not cond_channels:
+            raise ValueError(f"deblur {deblur}: without a condition, cond_channels 0, there is nothing to see")
         # What a checkpoint's model.json stores: UNet(**arguments) has the same shape.
         self.arguments: dict[str, Any] = {
             "channels": channels,
@@ -219,6 +225,7 @@ class UNet(nn.Module):
             "classes": classes,
             "guided": guided,
             "noise_channels": noise_channels,
+            "deblur": deblur,
         }
         self.cond_channels, self.noise_channels, self.fold = cond_channels, noise_channels, fold
         self.feature_channels = channels[::-1]  # what `Critic` needs to know of a trunk, beside `decoder`
@@ -229,11 +236,12 @@ class UNet(nn.Module):
             side = math.ceil(window / (fold * 2**depth))
             return Level(Block(channels[depth], embedding, wide, side) for _ in range(blocks[depth]))
 
-        state, seen = in_channels * fold**2, cond_channels * fold**2
+        state, seen = in_channels * fold**2, cond_channels * fold**2 * (2 if deblur else 1)
         steps = range(len(channels) - 1)
         self.embed = Fourier(embedding)
         # The last row is "no class": what a guided sampler compares with (arXiv 2207.12598).
         self.classes = nn.Embedding(classes + 1, embedding) if classes else None
+        self.deblur = Deblur(deblur) if deblur else None
         self.glance = Glance(seen, embedding) if seen else None
         self.enter = Gated(state, seen, channels[0], embedding)
         self.downs = nn.ModuleList(level(depth) for depth in range(len(channels)))
@@ -295,7 +303,7 @@ class UNet(nn.Module):
             wanted = "no image" if self.cond_channels == 0 else "image=<the observed image>"
             raise ValueError(f"cond_channels is {self.cond_channels}: call the network with {wanted}")
         state = self.folded(z)
-        seen = None if image is None else self.folded(2 * image.to(z.dtype) - 1)
+        seen = None if image is None else self.seen(image.to(z.dtype))
         embedding = self.embed(c)
         if self.classes is not None:
             none = self.classes.num_embeddings - 1
@@ -307,6 +315,14 @@ class UNet(nn.Module):
         if self.guidance is not None and guidance is not None:
             embedding = embedding + self.guidance(guidance)
         return state, seen, c, embedding
+
+    def seen(self, image: Tensor) -> Tensor:
+        """The condition, folded, and what deblurring would change."""
+        views = [2 * image - 1]
+        if self.deblur is not None:
+            fixed = image.detach()  # no gradient passes through an estimate of the blur
+            views.append(2 * (self.deblur(fixed) - fixed))
+        return torch.cat([self.folded(view) for view in views], 1)
 
     def climb(
         self, state: Tensor, seen: Tensor | None, c: Tensor, embedding: Tensor, noise: Tensor | None

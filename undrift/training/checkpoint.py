@@ -11,8 +11,9 @@ so a model may be read while its training overwrites it.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,11 +63,12 @@ def save(
         card: facts of the training (JSON values), kept under "training" in model.json; or the text of README.md.
         dtype: of the weights on disk, float16 or float32.
         weights: state dict of the network, where it does not hold its own whole.
-        base: a model of the same network, folder or bundled name, from which only the difference is stored.
+        base: a model of the same network or of a part of it, folder or bundled name, from which only the difference is
+            stored.
         rank: of that difference, of each matrix; 1 or more.
 
-    Raises ValueError for weights that are not finite, or too large for float16, and for a base of another network or
-    with a base of its own; OSError where it cannot write.
+    Raises ValueError for weights that are not finite, or too large for float16, and for a base that has weights which
+    the model has not; OSError where it cannot write.
     """
     if dtype not in (torch.float16, torch.float32):
         raise ValueError(f"weights as {dtype}: choose torch.float16 or torch.float32")
@@ -77,7 +79,7 @@ def save(
     model = {"format": FORMAT, "kind": kind, **parts, "scale": denoiser.scale, "training": facts}
     own = _state(weights or denoiser.network.state_dict(), space)
     if base is not None:
-        own, model["base"] = _difference(own, base, rank)
+        own, model["base"] = _difference(own, base, rank, folder)
     tensors = {name: _stored(name, value, dtype) for name, value in own.items()}
     with replacing(folder / WEIGHTS) as part:
         try:
@@ -88,13 +90,36 @@ def save(
     write_text(folder / README, card if isinstance(card, str) else _readme(folder.name, model, tensors))
 
 
-def _difference(state: Mapping[str, Tensor], base: str | Path, rank: int) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What to store of a state dict on top of the model `base`, and its entry in model.json."""
-    file = find(base) / WEIGHTS
-    if "base" in read_card(base):
-        raise ValueError(f"{base}: has a base itself: take that one")
-    with opened(file) as under:
-        return factored(state, under, rank), {"model": str(base), "sha256": digest(file)}
+def _difference(
+    state: Mapping[str, Tensor], base: str | Path, rank: int, folder: Path
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What to store of a state dict, in `folder`, on top of the model `base`, and its entry in model.json."""
+    under = find(base)
+    if folder.resolve() in _line(under):
+        raise ValueError(f"{folder}: {base} is it, or stored as a difference from it: name another folder")
+    name = str(base) if under != Path(base) else os.path.relpath(under.resolve(), folder.resolve())
+    with _weights(under, read_card(under)) as tensors:
+        return factored(state, tensors, rank), {"model": name, "sha256": digest(under / WEIGHTS)}
+
+
+def _line(folder: Path) -> list[Path]:
+    """A model's folder and those of its base, of that one's base, and so on."""
+    found = [folder.resolve()]
+    while (card := read_card(found[-1])).get("base"):
+        under = _under(found[-1], card)
+        if under in found:
+            raise ValueError(f"{folder}: stored as its difference from itself, by way of its base")
+        found.append(under)
+    return found
+
+
+def _under(folder: Path, card: Mapping[str, Any]) -> Path:
+    """The folder of the base that the card of a model in `folder` names: a bundled one, or by its path from there."""
+    name = card["base"]["model"]
+    under = (_bundled(name) if name in bundled() else folder / name).resolve()
+    if not (under / WEIGHTS).is_file():
+        raise FileNotFoundError(f"{folder}: stored as its difference from {name}, and there is no {under / WEIGHTS}")
+    return under
 
 
 def _state(network: Mapping[str, Tensor], space: Space) -> dict[str, Tensor]:
@@ -223,10 +248,14 @@ def read_card(path: str | Path) -> dict[str, Any]:
     if (
         not isinstance(base, dict)
         or base.keys() != {"model", "sha256"}
-        or not all(isinstance(v, str) for v in base.values())
+        or not all(isinstance(v, str) and v.isprintable() for v in base.values())
     ):
         raise ValueError(f"{file}: base is {base!r}: need a table of model and sha256")
     return model
+
+
+def _bundled(name: str) -> Path:
+    return Path(str(resources.files("undrift") / "models" / name))
 
 
 def find(path: str | Path) -> Path:
@@ -242,29 +271,31 @@ def find(path: str | Path) -> Path:
     if folder.is_file():
         raise ValueError(f"{path}: a checkpoint is a folder with {WEIGHTS} and {MODEL}, this is a file")
     if str(path) in bundled():
-        return Path(str(resources.files("undrift") / "models" / str(path)))
+        return _bundled(str(path))
     names = ", ".join(bundled()) or "none"
     raise FileNotFoundError(f"no model {str(path)!r}: neither a folder nor bundled (bundled: {names})")
 
 
 @contextmanager
 def _weights(folder: Path, card: Mapping[str, Any]) -> Iterator[Stored]:
-    """The tensors of a model, on top of those of its base where it has one."""
-    file, base = folder / WEIGHTS, None
+    """The tensors of a model, on top of those of its base where it has one, which may have another."""
+    file = folder / WEIGHTS
     if not file.is_file():
         raise FileNotFoundError(f"{folder}: no {WEIGHTS} there")
-    if "base" in card:
-        base = find(card["base"]["model"]) / WEIGHTS
-        if digest(base) != card["base"]["sha256"]:
-            raise ValueError(
-                f"{folder}: stored as its difference from another {card['base']['model']} than the one that is here: "
-                f"it needs the {WEIGHTS} of SHA-256 {card['base']['sha256'][:12]}..."
-            )
-    try:
-        with opened(file, base) as weights:
-            yield weights
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file}: damaged or truncated ({error})") from None
+    with ExitStack() as stack:
+        base = None
+        if "base" in card:
+            under = _line(folder)[1]
+            if digest(under / WEIGHTS) != card["base"]["sha256"]:
+                raise ValueError(
+                    f"{folder}: stored as its difference from another {card['base']['model']} than the one that is "
+                    f"here: it needs the {WEIGHTS} of SHA-256 {card['base']['sha256'][:12]}..."
+                )
+            base = stack.enter_context(_weights(under, read_card(under)))
+        try:
+            yield stack.enter_context(opened(file, base))
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file}: damaged or truncated ({error})") from None
 
 
 def _compare(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -24,21 +24,27 @@ LEFT, RIGHT = ".left", ".right"
 
 
 def factored(state: Mapping[str, Tensor], base: "Stored", rank: int) -> dict[str, Tensor]:
-    """The tensors to store, in float32, for a state dict near that of `base`.
+    """The tensors to store, in float32, for a state dict near that of `base`; whole those that are of another shape.
 
-    Raises ValueError for a rank below 1, and for a tensor that the base has not, or has in another shape.
+    Raises ValueError for a rank below 1, for a tensor of the base that the state dict has not, and for one not finite.
     """
     if rank < 1:
         raise ValueError(f"rank = {rank}: need at least 1")
+    if lacking := next((name for name in base if name not in state), None):
+        raise ValueError(f"{lacking} {base.shapes[lacking]}: the base has it, this model has not")
     kept: dict[str, Tensor] = {}
-    for name, value in state.items():
+    for name, given in state.items():
+        value = given.detach().cpu()
+        if not value.isfinite().all():
+            raise ValueError(f"weight {name} is not finite: look at the training")
         if base.shapes.get(name) != tuple(value.shape):
-            raise ValueError(f"{name} {tuple(value.shape)}: the base has {base.shapes.get(name, 'none')}")
+            kept[name] = value
+            continue
         own = base[name]
         if torch.equal(own.to(value.dtype), value):
             continue
         outputs, inputs = len(value) if value.ndim else 1, prod(value.shape[1:])
-        if value.ndim < 2 or rank * (outputs + inputs) >= value.numel():
+        if value.ndim < 2 or not value.is_floating_point() or rank * (outputs + inputs) >= value.numel():
             kept[name] = value
             continue
         u, s, v = torch.linalg.svd((value.double() - own.double()).flatten(1), full_matrices=False)
@@ -93,11 +99,7 @@ class Stored(Mapping[str, Tensor]):
 
 
 @contextmanager
-def opened(file: Path, base: Path | None = None) -> Iterator[Stored]:
-    """The tensors of a safetensors file, on top of those of another; SafetensorError or OSError for a damaged one."""
-    if base is None:
-        with safe_open(file, "pt") as own:
-            yield Stored(own)
-    else:
-        with safe_open(base, "pt") as under, safe_open(file, "pt") as own:
-            yield Stored(own, Stored(under))
+def opened(file: Path, base: Stored | None = None) -> Iterator[Stored]:
+    """The tensors of a safetensors file, on top of those of `base`; SafetensorError or OSError for a damaged one."""
+    with safe_open(file, "pt") as own:
+        yield Stored(own, base)
