@@ -1,0 +1,24 @@
+"""What is bundled does what its card says, on photographs that it has never seen."""
+
+import pytest
+
+import undrift
+from undrift.evaluation import scenes
+from undrift.metrics import haarpsi, psnr
+from undrift.restoration import restore
+
+GAINS = {"motion-blurry": 2.0, "jpeg-compressed": 0.0, "raindrop": 0.8, "shadowed": 1.5}
+"""dB that the universal restorer wins at least; 3 in the other tasks."""
+
+
+@pytest.fixture(scope="module")
+def universal():
+    return undrift.load("universal")
+
+
+@pytest.mark.parametrize("scene", scenes(128), ids=lambda scene: scene.task)
+def test_the_universal_restorer_restores(universal, scene):
+    restored = restore(*universal, scene.y, steps=2, task=scene.task).image
+    x, y, z = scene.x[None], scene.y[None], restored[None]
+    assert (psnr(x, z) - psnr(x, y)).item() > GAINS.get(scene.task, 3.0)
+    assert haarpsi(x, z).item() > haarpsi(x, y).item() - 0.01  # what little is left of drops hides some texture
