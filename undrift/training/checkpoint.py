@@ -28,7 +28,7 @@ from ..denoiser import Denoiser
 from ..interop.daclip import Eyes
 from ..registry import build, check_keys, describe
 from ..space import Space
-from .difference import Stored, factored, opened
+from .difference import Stored, compared, factored, opened
 from .files import digest, replacing, write_json, write_text
 
 __all__ = ["bundled", "find", "load", "load_classifier", "method_of", "observes", "read_card", "save", "student_of"]
@@ -183,7 +183,7 @@ def _opened(path: str | Path, kind: str, make: Callable[..., Model]) -> tuple[Mo
             # On the meta device first: a file that lies about sizes is found out before any memory is taken.
             with torch.device("meta"):
                 bare = _state(build("network", card["network"]).state_dict(), build("space", card["space"]))
-            _compare(bare, weights.shapes)
+            compared(bare, weights.shapes, WEIGHTS, MODEL)
             # Initial values are about to be overwritten: the caller's random numbers should not move for them.
             with torch.random.fork_rng(devices=[]):
                 parts = {part: build(part, card[part]) for part in KINDS[kind]}
@@ -296,14 +296,3 @@ def _weights(folder: Path, card: Mapping[str, Any]) -> Iterator[Stored]:
             yield stack.enter_context(opened(file, base))
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{file}: damaged or truncated ({error})") from None
-
-
-def _compare(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    expected = {name: tuple(value.shape) for name, value in state.items()}
-    for name, shape in expected.items():
-        if name not in shapes:
-            raise ValueError(f"{WEIGHTS} lacks {name} {shape}, which the network of {MODEL} has")
-        if shapes[name] != shape:
-            raise ValueError(f"{WEIGHTS} has {name} of shape {shapes[name]}, but {MODEL} says {shape}")
-    if extra := next((name for name in shapes if name not in expected), None):
-        raise ValueError(f"{WEIGHTS} has {extra}, which the network of {MODEL} has not")

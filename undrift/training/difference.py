@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-__all__ = ["Stored", "factored", "opened"]
+__all__ = ["Stored", "compared", "factored", "opened"]
 
 LEFT, RIGHT = ".left", ".right"
 
@@ -103,3 +103,15 @@ def opened(file: Path, base: Stored | None = None) -> Iterator[Stored]:
     """The tensors of a safetensors file, on top of those of `base`; SafetensorError or OSError for a damaged one."""
     with safe_open(file, "pt") as own:
         yield Stored(own, base)
+
+
+def compared(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], file: str, card: str) -> None:
+    """ValueError in one line where the shapes in `file` are not those of the network that `card` describes."""
+    expected = {name: tuple(value.shape) for name, value in state.items()}
+    for name, shape in expected.items():
+        if name not in shapes:
+            raise ValueError(f"{file} lacks {name} {shape}, which the network of {card} has")
+        if shapes[name] != shape:
+            raise ValueError(f"{file} has {name} of shape {shapes[name]}, but {card} says {shape}")
+    if extra := next((name for name in shapes if name not in expected), None):
+        raise ValueError(f"{file} has {extra}, which the network of {card} has not")
