@@ -318,11 +318,11 @@ class UNet(nn.Module):
 
     def seen(self, image: Tensor) -> Tensor:
         """The condition, folded, and what deblurring would change."""
-        views = [2 * image - 1]
-        if self.deblur is not None:
-            fixed = image.detach()  # no gradient passes through an estimate of the blur
-            views.append(2 * (self.deblur(fixed) - fixed))
-        return torch.cat([self.folded(view) for view in views], 1)
+        own = self.folded(2 * image - 1)
+        if self.deblur is None:
+            return own
+        fixed = image.detach()  # no gradient passes through an estimate of the blur
+        return torch.cat([own, self.folded(2 * (self.deblur(fixed) - fixed))], 1)
 
     def climb(
         self, state: Tensor, seen: Tensor | None, c: Tensor, embedding: Tensor, noise: Tensor | None
