@@ -302,6 +302,38 @@ def test_a_restorer_is_a_teacher_too():
     assert method.student.gain.grad is not None
 
 
+# Denoising ------------------------------------------------------------------------------------------------------------
+
+
+def test_denoising_draws_the_student_to_the_data():
+    """Its gradient is w times that of |f - z_0|^2, z_0 what the states were made of; consistency is as without it."""
+    plain, mixed = (scott(jump=20, denoising=w) for w in (0.0, 2.5))
+    batch = Batch(data())
+    (loss, logs), (both, told) = (m.loss("student", batch, seeded()) for m in (plain, mixed))
+    assert told["consistency"] == logs["consistency"] == loss.item()
+    assert "denoising" not in logs
+    by_hand = 2.5 * (mixed._draw(batch, seeded()).draws[0] - batch.x).square().mean()
+    torch.testing.assert_close(both - loss, by_hand, rtol=1e-10, atol=0)
+    each = ((loss, plain), (by_hand, mixed), (both, mixed))
+    first, second, total = (torch.autograd.grad(of, list(m.student.parameters())) for of, m in each)
+    for a, b, c in zip(first, second, total, strict=True):
+        torch.testing.assert_close(a + b, c, rtol=1e-9, atol=1e-12)
+
+
+def test_denoising_asks_for_the_end_of_the_segment():
+    """With the data known there is one path to it, and a student that knows it pays nothing."""
+    method = scott(VP(), VP().time(torch.linspace(-4, 4, 13, dtype=torch.float64)), jump=2, segments=3, denoising=1.0)
+    batch = Batch(data())
+
+    class Knows(nn.Module):
+        def forward(self, z, t):
+            return batch.x
+
+    method.student = Knows()
+    assert method.loss("student", batch, seeded())[1]["denoising"] == pytest.approx(0, abs=1e-20)
+    assert method.loss("student", batch, seeded())[1]["consistency"] > 1e-6
+
+
 # The target network ---------------------------------------------------------------------------------------------------
 
 
@@ -373,6 +405,26 @@ def test_the_adversarial_gradient_reaches_the_student():
         grads.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, method.student.parameters())]))
     torch.testing.assert_close(grads[2] - grads[0], 3 * (grads[1] - grads[0]), rtol=1e-9, atol=1e-12)
     assert (grads[1] - grads[0]).norm() > 1e-3 * grads[0].norm()
+
+
+def test_a_new_critics_weight_rises():
+    """In a straight line over the warm-up, from where an interrupted run had come."""
+    method, batch = with_critic(weight=0.5, warmup=9, time="shared"), Batch(data())
+
+    def weight():
+        loss, logs = method.loss("student", batch, seeded())
+        return (loss.item() - logs["consistency"]) / logs["adversarial"]
+
+    assert weight() == pytest.approx(0.05)
+    method.after_step(4)
+    assert weight() == pytest.approx(0.25)
+    state = method.state_dict()
+    method.after_step(700)
+    assert weight() == pytest.approx(0.5)
+    method.load_state_dict(state)
+    assert weight() == pytest.approx(0.25)
+    method.load_state_dict({"target": state["target"]})  # of a run from before there was a warm-up
+    assert weight() == pytest.approx(0.05)
 
 
 def test_both_phases_judge_the_same_estimates():
@@ -562,6 +614,8 @@ def test_it_trains_in_the_loop(accumulate):
         ({"substeps": 0}, "substeps = 0"),
         ({"segments": 1001}, "segments = 1001"),
         ({"decay": 1.0}, "decay = 1.0"),
+        ({"denoising": -0.1}, "denoising = -0.1"),
+        ({"denoising": math.nan}, "denoising = nan"),
         ({"distance": Energy()}, "noise = 1 or more"),
         ({"guidance": (7.0, 3.0)}, "guidance = "),
     ],
@@ -572,7 +626,7 @@ def test_settings_that_do_not_fit(settings, says):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("rules", [{"weight": -1.0}, {"r1": -1.0}, {"real": "fake"}, {"time": "none"}])
+@pytest.mark.parametrize("rules", [{"weight": -1.0}, {"r1": -1.0}, {"warmup": -1}, {"real": "fake"}, {"time": "none"}])
 def test_rules_that_do_not_exist(rules):
     with pytest.raises(ValueError, match=str(next(iter(rules.values())))):
         Contest(**rules)

@@ -28,6 +28,8 @@ class Contest:
             paper prints it, real ones carry the end of the grid and generated ones their t; the time alone then
             separates the two, and a critic that trains freely stops helping. For comparison only: it warns.
         r1: gamma of the gradient penalty R1 on real states; 0 for none.
+        warmup: steps over which the weight rises from 0 in a straight line, while the critic learns: the opinion of
+            untrained heads is noise, and undoes what the student has learnt before.
     """
 
     weight: float = 0.4
@@ -35,16 +37,23 @@ class Contest:
     real: Literal["data", "target"] = "data"
     time: Literal["noised", "shared", "published"] = "noised"
     r1: float = 0.0
+    warmup: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.weight >= 0 and self.r1 >= 0):
-            raise ValueError(f"Contest weight = {self.weight}, r1 = {self.r1}: need numbers >= 0")
+        if not min(self.weight, self.r1, self.warmup) >= 0:
+            raise ValueError(
+                f"Contest weight = {self.weight}, r1 = {self.r1}, warmup = {self.warmup}: need numbers >= 0"
+            )
         if self.real not in ("data", "target"):
             raise ValueError(f"Contest real = {self.real!r}: choose 'data' or 'target'")
         if self.time not in ("noised", "shared", "published"):
             raise ValueError(f"Contest time = {self.time!r}: choose 'noised', 'shared' or 'published'")
         if self.time == "published":
             warnings.warn("Contest time = 'published': the time alone tells real from generated", stacklevel=2)
+
+    def weighed(self, step: int) -> float:
+        """The weight at a step, counted from 0."""
+        return self.weight * min(1.0, (step + 1) / (self.warmup + 1))
 
 
 @contextmanager

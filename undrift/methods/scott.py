@@ -4,6 +4,7 @@ On a grid of times, from a node t to a cleaner one u, and to the end of the segm
 
     z_t = alpha_t z_0 + sigma_t eps,    z_u = teacher's solver in `substeps` steps from (z_t, t),
     y = f_target(z_u; u -> e),    loss = distance(f(z_t; t -> e), y) - weight * critic's opinion of f(z_t; t -> e),
+           + denoising * distance(f(z_t; t -> e), bridge(z_t, z_0, t, e; tau = 0)),
 
 with f(z; t -> e) = bridge(z, student(z, t), t, e; tau = 0), the identity at t = e whatever the network says, and
 `target` an average of the student. With the squared distance and a teacher of stochasticity tau the fixed point is
@@ -12,7 +13,10 @@ with f(z; t -> e) = bridge(z, student(z, t), t, e; tau = 0), the identity at t =
 
 the flow of the ODE for tau = 0; its own denoiser, so nothing learnt, for tau = 1; means of ever more, and so samples of
 ever less variance, between them. The critic gives that variance back; `Energy` with a student that has a noise input
-never loses it.
+never loses it. The last term, denoising score matching (Consistency Trajectory Models, Kim et al. 2023, arXiv
+2310.02279), draws the student from the teacher's ends, errors included, to the mean of the data: of weight w, with e
+the data, the fixed point is f(z, t) = (E[f(Z_u, u) | Z_t = z] + w E[Z_0 | Z_t = z]) / (1 + w). It suits restorers,
+whose photograph leaves little variance to lose.
 
 One class, many methods: settings, not siblings.
 
@@ -58,6 +62,7 @@ class _Drawn:
     cond: dict[str, Any]
     draws: Tensor  # (K, B, ...), the student's, with their graph
     target: Tensor
+    clean: Tensor  # where the path ends that the data are on
     real: Tensor  # what a critic takes for real
 
 
@@ -76,6 +81,7 @@ class Scott(Method):
         substeps: steps of the solver in a jump.
         segments: equal parts of the grid at whose ends consistency is asked for; 1 asks for it at the data.
         distance: between estimate and target; `Energy` needs a student with a noise input.
+        denoising: weight of the distance to the data beside that to the teacher's end.
         decay: of the target, an exponential average of the student; not the average that is kept at the end.
         guidance: range (low, high) of the teacher's classifier-free scale, which the student is told as `guidance`;
             None for the teacher as it is.
@@ -97,6 +103,7 @@ class Scott(Method):
     substeps: int = 3
     segments: int = 1
     distance: Distance = field(default_factory=Squared)
+    denoising: float = 0.0
     decay: float = 0.95
     guidance: tuple[float, float] | None = None
     null: Mapping[str, Any] = field(default_factory=dict)
@@ -111,6 +118,8 @@ class Scott(Method):
         for name, value in (("jump", self.jump), ("substeps", self.substeps), ("segments", self.segments)):
             if not 1 <= value <= max(nodes, self.substeps):
                 raise ValueError(f"{name} = {value}: need a whole number from 1 to the {nodes} nodes of the grid")
+        if not self.denoising >= 0:
+            raise ValueError(f"denoising = {self.denoising}: need a number >= 0")
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay = {self.decay}: need a number in [0, 1)")
         if self.distance.draws > 1 and not self.noise:
@@ -122,6 +131,7 @@ class Scott(Method):
         self.grid = self.grid.double().cpu()
         self.target = deepcopy(self.student).requires_grad_(False)
         self._drawn: dict[int, _Drawn] = {}
+        self._step = 0
 
     @property
     def phases(self) -> tuple[str, ...]:
@@ -132,28 +142,34 @@ class Scott(Method):
             drawn = self._drawn[id(batch)] = self._draw(batch, generator)
             return self._judged(drawn, generator)
         drawn = self._drawn.pop(id(batch)) if id(batch) in self._drawn else self._draw(batch, generator)
-        consistency = self.distance(drawn.draws, drawn.target).mean()
-        logs = {"consistency": consistency.item()}
+        loss = self.distance(drawn.draws, drawn.target).mean()
+        logs = {"consistency": loss.item()}
+        if self.denoising:
+            denoising = self.distance(drawn.draws, drawn.clean).mean()
+            loss = loss + self.denoising * denoising
+            logs |= {"denoising": denoising.item()}
         if self.critic is None:
-            return consistency, logs
+            return loss, logs
         state, t = self._shown(drawn.draws[0], drawn.t, generator)
         with frozen(self.critic):
             opinion = self.critic(state, t, **drawn.cond)
         adversarial = self.contest.game.student(opinion)
         logs |= {"adversarial": adversarial.item()}
-        return consistency + self.contest.weight * adversarial, logs
+        return loss + self.contest.weighed(self._step) * adversarial, logs
 
     def after_step(self, step: int) -> None:
         """Move the target."""
+        self._step = step
         with torch.no_grad():
             ours, theirs = (list[Tensor](module.parameters()) for module in (self.target, self.student))
             torch._foreach_lerp_(ours, theirs, 1 - self.decay)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"target": self.target.state_dict()}
+        return {"target": self.target.state_dict(), "step": self._step}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.target.load_state_dict(state["target"])
+        self._step = state.get("step", 0)  # states of before there was a warm-up have none
 
     def nodes(self, index: Tensor) -> Tensor:
         """The times at fractional indices of the grid, (*). Nothing lies between a node and data at minus infinity."""
@@ -196,7 +212,8 @@ class Scott(Method):
         real = target
         if self.contest.real == "data":  # as noisy as the estimates: at the end of a segment, not always clean
             real = self.process.marginal(z0, end, random(z0, end, end)) if self.critic is not None else z0
-        return _Drawn(times[0], dict(batch.cond), draws, target, real)
+        clean = self.process.bridge(z, z0, times[0], end)
+        return _Drawn(times[0], dict(batch.cond), draws, target, clean, real)
 
     def _map(
         self, student: nn.Module, z: Tensor, t: Tensor, end: Tensor, cond: Mapping[str, Any], random: Gaussian
@@ -268,6 +285,7 @@ def balance(method: Scott, batch: Batch, generator: torch.Generator) -> float:
     consistency = method.distance(drawn.draws, drawn.target).mean()
     state, t = method._shown(drawn.draws[0], drawn.t, generator)
     with torch.enable_grad():
-        adversarial = method.contest.weight * method.contest.game.student(method.critic(state, t, **drawn.cond))
+        opinion = method.critic(state, t, **drawn.cond)
+        adversarial = method.contest.weighed(method._step) * method.contest.game.student(opinion)
     pulls = [float(torch.autograd.grad(loss, drawn.draws)[0].norm()) for loss in (adversarial, consistency)]
     return pulls[0] / max(pulls[1], 1e-12)

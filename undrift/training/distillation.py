@@ -54,7 +54,7 @@ class Distillation:
             "trailing", the last index of each of so many equal parts of a discrete schedule.
         start: half log-SNR of the second node of a grid in "lambda", where the first step of sampling goes straight
             there, as in `restoration`; None for a grid that is uniform from pure noise on.
-        jump, substeps, segments, decay, guidance, noise: as in `methods.Scott`.
+        jump, substeps, segments, denoising, decay, guidance, noise: as in `methods.Scott`.
         solver, distance: tables.
         rank: of the low-rank changes that alone are trained of a pipeline's U-Net (LoRA); 0 trains it whole.
         embedding: width of what a pipeline's whole student is told of the guidance scale; 0 tells it nothing.
@@ -68,6 +68,7 @@ class Distillation:
     jump: int = 3
     substeps: int = 3
     segments: int = 1
+    denoising: float = 0.0
     decay: float = 0.95
     guidance: tuple[float, float] | None = None
     noise: int = 0
@@ -91,7 +92,7 @@ class Opponent:
 
     Arguments:
         heads, rank, width: see `networks.Critic`.
-        weight, game, real, time, r1: see `methods.Contest`; `game` is a table.
+        weight, game, real, time, r1, warmup: see `methods.Contest`; `game` is a table.
     """
 
     heads: tuple[int, ...] | None = None
@@ -102,6 +103,7 @@ class Opponent:
     real: Literal["data", "target"] = "data"
     time: Literal["noised", "shared", "published"] = "noised"
     r1: float = 0.0
+    warmup: int = 0
 
 
 def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoiser, Space]:
@@ -120,7 +122,8 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
             torch.manual_seed(seed)
             judge = Critic(teacher.network, rival.heads, rival.rank, rival.width)
         critic = NoisyClassifier(judge, process, teacher.label, teacher.scale)
-        contest = Contest(rival.weight, registry.build("game", rival.game), rival.real, rival.time, rival.r1)
+        game = registry.build("game", rival.game)
+        contest = Contest(rival.weight, game, rival.real, rival.time, rival.r1, rival.warmup)
     if plan.guidance is not None and not pupil.null:
         raise ValueError(
             f"method.guidance = {plan.guidance}: {plan.teacher} knows no classes to be guided to: leave it out"
@@ -128,8 +131,8 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
     method = Scott(
         pupil.student, teacher, process, pupil.space, GRIDS[plan.spacing](process, plan.nodes, plan.end, plan.start),
         registry.build("solver", plan.solver),
-        jump=plan.jump, substeps=plan.substeps, segments=plan.segments, decay=plan.decay, guidance=plan.guidance,
-        null=pupil.null, noise=plan.noise, critic=critic, contest=contest,
+        jump=plan.jump, substeps=plan.substeps, segments=plan.segments, denoising=plan.denoising, decay=plan.decay,
+        guidance=plan.guidance, null=pupil.null, noise=plan.noise, critic=critic, contest=contest,
         distance=registry.build("distance", plan.distance),
     )  # fmt: skip
     return method, pupil.student, pupil.space
