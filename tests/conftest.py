@@ -1,5 +1,7 @@
 """Every test: one seed, at most two threads, and a device chosen by `--device`; the command line as a call."""
 
+import signal
+
 import pytest
 import torch
 
@@ -13,6 +15,8 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     torch.set_num_threads(min(2, torch.get_num_threads()))
+    # What a script starts with `&` ignores Ctrl-C, and so would every process that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -181,3 +181,11 @@ def test_there_must_be_something_to_restore(undrift_):
     code, _, (error,) = undrift_("evaluate")
     assert code == 2
     assert "give --data DIR" in error
+
+
+def test_a_student_is_compared_with_nothing_unless_asked(undrift_, photograph, tmp_path):
+    """Its steps sample no posterior."""
+    photograph(tmp_path / "clean" / "0.png", 36, 40)
+    told = ("evaluate", "--data", "clean", "--size", 32, "--tasks", "noisy", "--steps", 2, "--threads", 1)
+    assert undrift_(*told, "--model", "universal-student")[0] == 0
+    assert list(kept()["tasks"]["noisy"]) == ["degraded", "ode-1:1", "consistency:2"]

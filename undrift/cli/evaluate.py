@@ -14,7 +14,7 @@ __all__ = ["add", "run"]
 RESTORER: dict[str, Any] = {
     "paired": False,
     "tasks": [],
-    "baseline": ["posterior:100"],
+    "baseline": None,  # a student has none
     "lpips": None,
 }
 GENERATOR: dict[str, Any] = {
@@ -70,7 +70,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="the folder holds pairs: <task>/LQ/<name> and <task>/GT/<name>, nothing is made",
     )
     restorer.add_argument("--tasks", metavar="NAME", nargs="+", help="some of them (all)")
-    restorer.add_argument("--baseline", metavar="SPEC", nargs="*", help="what to compare with (posterior:100)")
+    restorer.add_argument(
+        "--baseline", metavar="SPEC", nargs="*", help="to compare with (posterior:100; of students none)"
+    )
     restorer.add_argument(
         "--lpips", metavar="FILE", nargs="?", const="", help="measure LPIPS; the AlexNet file, or UNDRIFT_WEIGHTS"
     )

@@ -26,7 +26,7 @@ def assess(
     tasks: Sequence[str],
     steps: Sequence[int] | None,
     solver: Sequence[str] | None,
-    baseline: Sequence[str],
+    baseline: Sequence[str] | None,
     samples: int | None,
     size: int | None,
     limit: int,
@@ -36,8 +36,10 @@ def assess(
     fid: str | None,
 ) -> int:
     """The exit code; None stands for what suits a restorer."""
-    usual = [STUDENT[0]] if denoiser.student else ["ode-2"]
-    settings = settings_of(solver or usual, steps or ([1, 2] if denoiser.student else [5, 8]), baseline, samples or 1)
+    usual, counts = ([STUDENT[0]], [1, 2]) if denoiser.student else (["ode-2"], [5, 8])
+    if baseline is None:
+        baseline = [] if denoiser.student else ["posterior:100"]  # a student's steps sample no posterior
+    settings = settings_of(solver or usual, steps or counts, baseline, samples or 1)
     size, batch = 192 if size is None else size, batch or 8
     pairs = (
         Benchmark(data, tasks, size=size, limit=limit)
