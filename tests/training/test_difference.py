@@ -1,5 +1,7 @@
 import json
+import runpy
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -191,3 +193,31 @@ def test_convert_makes_a_model_small(base, tmp_path, capsys):
         assert main(["convert", str(tmp_path / "student"), "-o", str(tmp_path / "small"), *wrong]) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not (tmp_path / "small").exists()
+
+
+def test_a_whole_difference_in_steps_of_eight_bits(base, tmp_path):
+    """recipes/shrink.py: of any rank, each weight within half a step of its row."""
+    script = runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "shrink.py"))
+    wanted = model(0.01, rank=8)
+    save(tmp_path / "given", wanted, Residual())
+    script["shrink"](str(tmp_path / "given"), str(tmp_path / "small"), base, 0, 10, 0.1)
+    stored = load_file(tmp_path / "small" / "weights.safetensors")
+    assert {value.dtype for name, value in stored.items() if name.endswith(".right")} == {torch.int8}
+    found = dict(load(tmp_path / "small")[0].network.named_parameters())
+    own = dict(model().network.named_parameters())
+    for name, value in wanted.network.named_parameters():
+        if name + ".right" in stored:
+            rows, error = (x.detach().flatten(1) for x in (value - own[name], value - found[name]))
+            step = (0.1 * rows.std(1)).clamp(min=rows.abs().amax(1) / 127)
+            # half a step, and that of float16's 11 bits in its height, for as many as there are
+            assert (error.abs().amax(1) <= 0.5 * step + rows.abs().amax(1) / 1024).all()
+            assert (error.abs().amax(1) > 0.1 * step).any()
+
+
+@pytest.mark.parametrize("given", [[], ["--rank", "2", "--step", "0.3"]])
+def test_shrinking_is_by_rank_or_in_steps(given, capsys, monkeypatch):
+    script = Path(__file__).parents[2] / "recipes" / "shrink.py"
+    monkeypatch.setattr("sys.argv", ["shrink.py", "model", "-o", "small", "--base", "base", *given])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(script), run_name="__main__")
+    assert "give one of the two" in capsys.readouterr().err
