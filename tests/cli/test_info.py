@@ -181,3 +181,13 @@ def test_garbage_is_one_line(undrift_, photograph, model, tmp_path, argv, line):
     code, out, errors = undrift_("info", *argv.split())
     assert (code, out, len(errors)) == (2, [], 1)
     assert errors[0].startswith(tuple(f"undrift: {part}" for part in line.split("|")))
+
+
+def test_a_student_that_stands_in_is_said_and_shown(undrift_):
+    """As `undrift restore` and `undrift sample` have it."""
+    for model, steps in (("universal", 2), ("fashion", 4)):
+        lines = undrift_("info", model, "--steps", steps)[1]
+        assert lines[0] == f"{model} is stood in for by its student {model}-student; with --solver it is not"
+        assert lines[1].startswith("consistency")
+    for words in (("universal", "--steps", 3), ("universal", "--steps", 1, "--solver", "ode-1")):
+        assert "student" not in undrift_("info", *words)[1][0]

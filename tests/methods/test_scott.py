@@ -626,7 +626,9 @@ def test_settings_that_do_not_fit(settings, says):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("rules", [{"weight": -1.0}, {"r1": -1.0}, {"warmup": -1}, {"real": "fake"}, {"time": "none"}])
+@pytest.mark.parametrize(
+    "rules", [{"weight": -1.0}, {"r1": -1.0}, {"r1": math.nan}, {"warmup": -1}, {"real": "fake"}, {"time": "none"}]
+)
 def test_rules_that_do_not_exist(rules):
     with pytest.raises(ValueError, match=str(next(iter(rules.values())))):
         Contest(**rules)

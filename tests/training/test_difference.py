@@ -214,7 +214,9 @@ def test_a_whole_difference_in_steps_of_eight_bits(base, tmp_path):
             assert (error.abs().amax(1) > 0.1 * step).any()
 
 
-@pytest.mark.parametrize("given", [[], ["--rank", "2", "--step", "0.3"]])
+@pytest.mark.parametrize(
+    "given", [[], ["--rank", "2", "--step", "0.3"], ["--rank", "2", "--step", "-1"], ["--step", "nan"]]
+)
 def test_shrinking_is_by_rank_or_in_steps(given, capsys, monkeypatch):
     script = Path(__file__).parents[2] / "recipes" / "shrink.py"
     monkeypatch.setattr("sys.argv", ["shrink.py", "model", "-o", "small", "--base", "base", *given])

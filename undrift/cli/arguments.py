@@ -25,7 +25,9 @@ def whole(low: int, high: int = 2**62) -> Callable[[str], int]:
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """--model, --steps, --solver, --seed and --tile."""
     parser.add_argument("--model", metavar="NAME", default="universal", help="a bundled model or a folder (universal)")
-    parser.add_argument("--steps", metavar="N", type=whole(1), help="network evaluations (8; students 2)")
+    parser.add_argument(
+        "--steps", metavar="N", type=whole(1), help="network evaluations (8; students 2); 1, 2: by its student"
+    )
     parser.add_argument("--solver", metavar="NAME", help="see `undrift info` for all (ode-2; students consistency)")
     parser.add_argument("--seed", metavar="N", type=whole(0), default=0, help="of the noise (0)")
     parser.add_argument(

@@ -18,6 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(*, what: str | None, steps: int | None, solver: str | None) -> int:
     from . import explain
+    from .model import stand_in
     from .run_plan import run_plan
 
     if what is None:
@@ -27,7 +28,10 @@ def run(*, what: str | None, steps: int | None, solver: str | None) -> int:
             )
         print(explain.installation())
         return 0
-    subject = explain.find(what)
+    model = stand_in(what, steps, solver)
+    subject = explain.find(model)
+    if model != what:
+        print(f"{what} is stood in for by its student {model}; with --solver it is not")
     if steps or solver:
         usual = explain.usual(subject)
         solver, steps = solver or usual[0], steps or usual[1]

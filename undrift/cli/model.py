@@ -6,7 +6,8 @@ import torch
 
 from ..denoiser import Denoiser
 from ..space import Space
-from ..training.checkpoint import load, student_of
+from ..training.checkpoint import load, read_card, student_of
+from ..training.presets import restores
 
 __all__ = ["device_of", "open_model", "place", "stand_in"]
 
@@ -26,10 +27,14 @@ def place(device: str = "auto", threads: int = 0) -> torch.device:
     return device_of(device)
 
 
-def stand_in(model: str, steps: int | None, solver: str | None, few: int) -> str:
-    """The bundled student of a bundled model for a few evaluations by no solver in particular; else the model."""
-    suits = steps is not None and steps <= few and solver is None
-    return (student_of(model) if suits else None) or model
+def stand_in(model: str, steps: int | None, solver: str | None) -> str:
+    """The bundled student of a bundled model, for few evaluations; else the model.
+
+    Few are up to 2 of a restorer and 4 of a generator. Who names a solver wants the model itself.
+    """
+    if steps is None or solver is not None or (student := student_of(model)) is None:
+        return model
+    return student if steps <= (2 if restores(read_card(student)) else 4) else model
 
 
 def device_of(name: str) -> torch.device:

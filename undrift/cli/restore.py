@@ -57,7 +57,7 @@ def run(
     if solver is not None:
         check_keys([solver], PRESETS, "solver")
     folder, name = target(inputs, out)
-    model = stand_in(model, steps, solver, few=2)
+    model = stand_in(model, steps, solver)
     denoiser, space = open_model(model, device, threads)
     telling(denoiser, task)  # refused before any work
     check_told(denoiser, contexts)

@@ -18,7 +18,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--negative", metavar="TEXT", help="what guidance turns away from, with --prompt")
     parser.add_argument("--count", metavar="N", type=whole(1), help="how many (100; of a diffusers pipeline 4)")
     parser.add_argument("--label", metavar="CLASS", help="a class by name or number; by default all in turn")
-    parser.add_argument("--steps", metavar="N", type=whole(1), help="network evaluations (10; students 2)")
+    parser.add_argument(
+        "--steps", metavar="N", type=whole(1), help="network evaluations (10; students 2); up to 4: by its student"
+    )
     parser.add_argument("--solver", metavar="NAME", help="see `undrift info` for all (ode-2c; students consistency)")
     parser.add_argument(
         "--guidance",
@@ -67,8 +69,8 @@ def run(
     from .sampling import Sampling
     from .world import joined
 
-    if guidance is None:
-        model = stand_in(model, steps, solver, few=4)
+    if guidance in (None, 1.0):
+        model = stand_in(model, steps, solver)
     generator = open_generator(model, device, threads)
     if count is None:
         count = 100 if generator.pipeline is None else 4

@@ -142,7 +142,8 @@ class Sampling:
         write(picture, sheet(torch.stack(images).float() / 255, self.across))
         skipped = f" ({already} of them by an earlier run)" if already else ""
         student = self.generator.student(self.told)
-        text = f"{self.count} images{skipped}, {self.steps} evaluations each with {self.solver}{student}: {picture}"
+        evaluations = f"{self.steps} evaluation{'' if self.steps == 1 else 's'}"
+        text = f"{self.count} images{skipped}, {evaluations} each with {self.solver}{student}: {picture}"
         print(printable(text))
         return 0
 

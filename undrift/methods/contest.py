@@ -40,7 +40,7 @@ class Contest:
     warmup: int = 0
 
     def __post_init__(self) -> None:
-        if not min(self.weight, self.r1, self.warmup) >= 0:
+        if not all(value >= 0 for value in (self.weight, self.r1, self.warmup)):
             raise ValueError(
                 f"Contest weight = {self.weight}, r1 = {self.r1}, warmup = {self.warmup}: need numbers >= 0"
             )

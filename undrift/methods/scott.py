@@ -14,9 +14,9 @@ with f(z; t -> e) = bridge(z, student(z, t), t, e; tau = 0), the identity at t =
 the flow of the ODE for tau = 0; its own denoiser, so nothing learnt, for tau = 1; means of ever more, and so samples of
 ever less variance, between them. The critic gives that variance back; `Energy` with a student that has a noise input
 never loses it. The last term, denoising score matching (Consistency Trajectory Models, Kim et al. 2023, arXiv
-2310.02279), draws the student from the teacher's ends, errors included, to the mean of the data: of weight w, with e
-the data, the fixed point is f(z, t) = (E[f(Z_u, u) | Z_t = z] + w E[Z_0 | Z_t = z]) / (1 + w). It suits restorers,
-whose photograph leaves little variance to lose.
+2310.02279), draws the student from the teacher's ends, errors included, to the data: of weight w, with the squared
+distance and e the data, the fixed point is f(z, t) = (E[f(Z_u, u) | Z_t = z] + w E[Z_0 | Z_t = z]) / (1 + w). It suits
+restorers, whose photograph leaves little variance to lose.
 
 One class, many methods: settings, not siblings.
 
