@@ -10,12 +10,9 @@ import argparse
 from pathlib import Path
 from statistics import fmean, stdev
 
-import torch
-
 import undrift
-from undrift.data import generator
-from undrift.evaluation import Results
-from undrift.generation import PRESETS, generate
+from undrift.evaluation import Results, sampler
+from undrift.evaluation.generation import REAL, TASK
 from undrift.preset import STUDENT
 from undrift.report import Strip, grid
 from undrift.training.checkpoint import read_card
@@ -23,29 +20,26 @@ from undrift.training.checkpoint import read_card
 MEASURES = {"fd": "Fréchet distance", "coverage": "coverage", "density": "density", "precision": "precision"}
 
 
-def rows(name, folders):
+def rows(name, folders, real=False):
     """Of the table: one for each sampler; of one model with the standard error, of several with the deviation."""
-    found = [Results.read(folder).tasks["generation"] for folder in folders]
-    for sampler in found[0]:
+    found = [Results.read(folder).tasks[TASK] for folder in folders]
+    for spec in found[0]:
+        if spec == REAL and not real:
+            continue
         cells = []
         for key in MEASURES:
-            values = [each[sampler][key] for each in found]
-            error = stdev(values) if len(values) > 1 else found[0][sampler][f"{key}_error"]
+            values = [each[spec][key] for each in found]
+            error = stdev(values) if len(values) > 1 else found[0][spec][f"{key}_error"]
             cells.append(f"{fmean(values):.3f} ± {error:.3f}")
-        who = "half of the real images against the other" if sampler == "real" else f"{name}, {sampler}"
+        who = "half of the real images against the other" if spec == REAL else f"{name}, {spec}"
         yield f"| {who} | {' | '.join(cells)} |"
 
 
 def images(model, spec, count):
-    """`count` images, of the classes in turn."""
-    denoiser, space = undrift.load(model)
-    facts, (solver, _, steps) = read_card(model)["training"], spec.partition(":")
-    shape, label = tuple(facts["shape"]), torch.arange(count) % len(facts["classes"])
-    return torch.cat(list(generate(
-        denoiser, denoiser.process, space, shape=shape, label=label,
-        seeds=[generator("noise", 0, number).initial_seed() for number in range(count)], solver=solver,
-        grid=PRESETS[solver].grid(denoiser.process, int(steps)), steps=int(steps),
-    ))).clamp(0, 1)  # fmt: skip
+    """The first `count` images that `undrift evaluate` measures, of the classes in turn."""
+    facts = read_card(model)["training"]
+    drawn = sampler(*undrift.load(model), spec, facts["shape"], classes=len(facts["classes"]))
+    return drawn.draw(range(count))[0].clamp(0, 1)
 
 
 def large(image, factor=2):
@@ -63,12 +57,12 @@ def main():
     given = parser.parse_args()
     teacher, _, folder = given.teacher.rpartition(":")
     print(f"| sampler | {' | '.join(MEASURES.values())} |\n|---|{'---:|' * len(MEASURES)}")
-    print(*rows("teacher", [folder]), sep="\n")
+    print(*rows("teacher", [folder], real=True), sep="\n")
     strips = [Strip(f"teacher, {given.solver}", "", [*map(large, images(teacher, given.solver, given.count))])]
     for text in given.students:
         name, _, rest = text.partition("=")
         pairs = [seed.rpartition(":")[::2] for seed in rest.split(",")]
-        print(*(row for row in rows(name, [folder for _, folder in pairs]) if "half of the real" not in row), sep="\n")
+        print(*rows(name, [folder for _, folder in pairs]), sep="\n")
         for spec in (f"{STUDENT[0]}:{count}" for count in (1, 2, 4)):
             strips.append(Strip(f"{name}, {spec}", "", [*map(large, images(pairs[0][0], spec, given.count))]))
     grid(given.picture, strips, [""] * given.count, across=1)

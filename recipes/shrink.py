@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import undrift
-from undrift.training.checkpoint import find, read_card, save
+from undrift.training.checkpoint import WEIGHTS, find, read_card, save
 from undrift.training.difference import LEFT, RIGHT
 from undrift.training.files import replacing
 
@@ -42,7 +42,7 @@ def shrink(model: str, out: str, base: str, rank: int, bits: int, step: float) -
         raise ValueError(f"{model}: it would be its own base, or written over: name another --base or --out")
     denoiser, space = undrift.load(model)
     save(out, denoiser, space, read_card(model)["training"], torch.float16, base=base, rank=rank or 1)
-    file = Path(out) / "weights.safetensors"
+    file = Path(out) / WEIGHTS
     kept = load_file(file)
     if step > 0:
         own, theirs = denoiser.network.state_dict(), undrift.load(base)[0].network.state_dict()
