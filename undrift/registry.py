@@ -102,6 +102,7 @@ CLASSES: dict[str, dict[str, type]] = {
         "squared": methods.Squared,
         "pseudo_huber": methods.PseudoHuber,
         "element_huber": methods.ElementHuber,
+        "perceptual": methods.Perceptual,
         "energy": methods.Energy,
     },
     "corrector": {"langevin": solvers.Langevin, "annealed_langevin": solvers.AnnealedLangevin},

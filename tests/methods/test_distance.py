@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from undrift.methods import ElementHuber, Energy, PseudoHuber, Squared
+from undrift.methods import ElementHuber, Energy, Perceptual, PseudoHuber, Squared
 
 ALL = [Squared(), PseudoHuber(0.3), ElementHuber(0.2)]
 ids = pytest.mark.parametrize("distance", ALL, ids=lambda d: type(d).__name__)
@@ -132,3 +132,37 @@ def test_energy_has_gradients_where_draws_coincide():
 def test_bad_numbers(bad, says):
     with pytest.raises(ValueError, match=says):
         bad()
+
+
+def test_perceptual():
+    """Pixels and directions of channels, in closed form; equal maps of another length are equal."""
+    f, y = pair(shape=(3, 4, 4))
+
+    def features(z, level):
+        return [level * z, z[..., :2, :2] ** 2]
+
+    def direction(phi):
+        return phi / (phi.square().mean(1, keepdim=True) + 1e-6).sqrt()
+
+    for scale in (2.0, 5.0):
+        error = 0.3 * (f - y).square().mean((1, 2, 3))
+        for a, b in zip(features(f, scale), features(y, scale), strict=True):
+            error = error + (direction(a) - direction(b)).square().mean((1, 2, 3))
+        distance = Perceptual(features, level=scale, pixels=0.3)
+        torch.testing.assert_close(distance(f[None], y), (error + 1e-6).sqrt() - 1e-3)
+
+
+def test_perceptual_has_the_gradient_of_the_student_in_both_parts():
+    f, y = pair(2, (3, 4, 4))
+    distance = Perceptual(lambda z, level: [z.sin()])
+    assert torch.autograd.gradcheck(lambda x: distance(x[None], y), f.requires_grad_())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({}, "need a generator's network"), ({"level": math.nan}, "level = nan"), ({"pixels": 0}, "pixels = 0")],
+)
+def test_perceptual_refuses(settings, message):
+    features = {"features": lambda z, level: [z]} if settings else {}
+    with pytest.raises(ValueError, match=message):
+        Perceptual(**features, **settings)

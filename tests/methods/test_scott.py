@@ -210,6 +210,21 @@ def test_between_nodes():
         assert drawn.target.isfinite().all()
 
 
+def test_between_nodes_in_lambda():
+    """Even where solvers want them; next to data, which have no lambda, even in time; on nodes, the nodes."""
+    process = VP()
+    grid = torch.cat([process.time(torch.tensor([-4.0, -0.5, 4.0])), torch.zeros(1, dtype=torch.float64)])
+    times, _ = scott(process, grid, jump=1, substeps=4, between="lambda").jumps(torch.arange(3))
+    lam = process.half_log_snr(times)
+    torch.testing.assert_close(lam[:, 0], torch.linspace(-4, -0.5, 5, dtype=torch.float64), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(lam[:, 1], torch.linspace(-0.5, 4, 5, dtype=torch.float64), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(times[:, 2], torch.linspace(1, 0, 5, dtype=torch.float64) * grid[2])
+    assert (times[0] == grid[:-1]).all()
+    assert (times[-1] == grid[1:]).all()
+    with pytest.raises(ValueError, match="between = 'snr'"):
+        scott(process, grid, jump=1, between="snr")
+
+
 # Draws and conditions -------------------------------------------------------------------------------------------------
 
 

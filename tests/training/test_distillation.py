@@ -129,8 +129,41 @@ def test_what_cannot_be_is_one_line(world, tmp_path):
     table = distilling(world.restorer, "scott", world.photographs)
     with pytest.raises(ValueError, match="knows no classes to be guided to"):
         distillation(override(table, ["method.guidance=[1,3]"]))
+    with pytest.raises(ValueError, match=r"distance perceptual: .* need a generator's network"):
+        distillation(override(table, ['method.distance={name="perceptual"}']))
     with pytest.raises(ValueError, match="samples = 3: need at least 10"):
         Preview(samples=3)
+
+
+def test_sub_steps_are_even_in_what_the_grid_is(world):
+    for spacing in ("lambda", "time"):
+        table = distilling(world.generator, "lcm", world.samples)
+        grid = ["method.nodes=3", "method.jump=1", "method.substeps=4", f'method.spacing="{spacing}"']
+        method, _, _ = distillation(override(table, grid))
+        times = method.jumps(torch.arange(2))[0]
+        even = times if spacing == "time" else method.process.half_log_snr(times)
+        torch.testing.assert_close(even.diff(dim=0), even.diff(dim=0).mean(0).expand(4, 2))
+
+
+def test_a_distance_in_the_teachers_features(world):
+    """Those of clean states at the level, told no class: nothing of them changes in training, and the student does."""
+    settings = ['method.distance={name="perceptual", level=0.5, pixels=0.1}', "method.nodes=4", "method.jump=2"]
+    table = override(distilling(world.generator, "lcm", world.samples), settings)
+    method, student, _ = distillation(table)
+    teacher = load(world.generator)[0]
+    z = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    t = teacher.process.time(torch.tensor(0.5))
+    alpha, sigma = teacher.process.alpha_sigma(t)
+    c_in = ((0.5 * alpha) ** 2 + sigma**2) ** -0.5
+    wanted = teacher.network.features((c_in * z).float(), torch.full((2,), -0.5), label=torch.full((2,), 3))
+    for ours, theirs in zip(method.distance.features(z, 0.5), wanted, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    data = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    batch = Batch(data, cond={"label": torch.arange(6) % 3})
+    loss, _ = method.loss("student", batch, torch.Generator().manual_seed(2))
+    loss.backward()
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in student.parameters())
+    assert all(p.grad is None for p in method.teacher.parameters())
 
 
 def test_a_student_counts_the_tasks_as_its_teacher_does(world, tmp_path):

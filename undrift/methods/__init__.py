@@ -5,7 +5,7 @@ from .base import Method
 from .classification import Classification
 from .contest import Contest
 from .density import Density, LogNormal, UniformIndex, UniformLambda, UniformTime
-from .distance import Distance, ElementHuber, Energy, PseudoHuber, Squared
+from .distance import Distance, ElementHuber, Energy, Perceptual, PseudoHuber, Squared
 from .score_matching import ScoreMatching
 from .scott import Scott, balance, leak
 from .weighting import Balanced, Likelihood, Norm, Plain, Raw, Sigma2, Weighting
@@ -26,6 +26,7 @@ __all__ = [
     "Method",
     "NonSaturating",
     "Norm",
+    "Perceptual",
     "Plain",
     "PseudoHuber",
     "Raw",

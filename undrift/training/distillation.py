@@ -1,6 +1,6 @@
 """Stochastic consistency distillation by recipe: [method] name = "scott", and the [critic] where there is one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import registry, times
 from ..classify import NoisyClassifier
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, told
 from ..generation import in_lambda
 from ..interop.diffusers_student import is_pipeline
 from ..methods import Contest, Scott
@@ -18,7 +18,7 @@ from ..process import Process
 from ..registry import check_keys
 from ..space import Space
 from . import checkpoint
-from .presets import distillable
+from .presets import distillable, restores
 from .pupils import Pupil, of_pipeline
 from .recipe import call, settings
 
@@ -51,7 +51,7 @@ class Distillation:
         teacher: a checkpoint, folder or bundled name; or a text-to-image pipeline of diffusers. The student has its
             process, prediction, space and network.
         nodes, spacing, end: the grid: nodes uniform in "lambda", the half log-SNR, up to `end`, or in "time"; or
-            "trailing", the last index of each of so many equal parts of a discrete schedule.
+            "trailing", the last index of each of so many equal parts of a discrete schedule. Sub-steps likewise.
         start: half log-SNR of the second node of a grid in "lambda", where the first step of sampling goes straight
             there, as in `restoration`; None for a grid that is uniform from pure noise on.
         jump, substeps, segments, denoising, decay, guidance, noise: as in `methods.Scott`.
@@ -131,16 +131,17 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
     method = Scott(
         pupil.student, teacher, process, pupil.space, GRIDS[plan.spacing](process, plan.nodes, plan.end, plan.start),
         registry.build("solver", plan.solver),
-        jump=plan.jump, substeps=plan.substeps, segments=plan.segments, denoising=plan.denoising, decay=plan.decay,
-        guidance=plan.guidance, null=pupil.null, noise=plan.noise, critic=critic, contest=contest,
-        distance=registry.build("distance", plan.distance),
+        jump=plan.jump, substeps=plan.substeps, between="lambda" if plan.spacing == "lambda" else "time",
+        segments=plan.segments, denoising=plan.denoising, decay=plan.decay, guidance=plan.guidance, null=pupil.null,
+        noise=plan.noise, critic=critic, contest=contest,
+        distance=registry.build("distance", plan.distance, features=pupil.features),
     )  # fmt: skip
     return method, pupil.student, pupil.space
 
 
 def _of_checkpoint(plan: Distillation) -> Pupil:
     """Of a generator or restorer of undrift."""
-    distillable(plan.teacher)
+    card = distillable(plan.teacher)
     if plan.rank:
         raise ValueError(f"method.rank = {plan.rank}: only students of pipelines have one: leave it out")
     teacher, space = checkpoint.load(plan.teacher)
@@ -151,4 +152,20 @@ def _of_checkpoint(plan: Distillation) -> Pupil:
     ).requires_grad_(True)
     student.student, student.tasks = True, teacher.tasks
     classes = registry.describe(teacher.network).get("classes", 0)
-    return Pupil(teacher, student, space, {"label": classes} if classes else {})
+    null = {"label": classes} if classes else {}
+    features = None if restores(card) or not hasattr(teacher.network, "features") else _features(teacher, null)
+    return Pupil(teacher, student, space, null, features)
+
+
+def _features(teacher: Denoiser, null: Mapping[str, int]) -> Callable[[Tensor, float], Sequence[Tensor]]:
+    """What a generator sees in clean states, told no class and a half log-SNR."""
+    network: Any = teacher.network
+
+    def features(z: Tensor, level: float) -> Sequence[Tensor]:
+        t = teacher.process.time(torch.tensor(level)).expand(len(z))
+        state, c = told(network, teacher.process, teacher.label, teacher.scale, z, t, *teacher.process.alpha_sigma(t))
+        classes = {name: torch.full((len(z),), none, device=z.device) for name, none in null.items()}
+        maps: Sequence[Tensor] = network.features(state, c, **classes)
+        return maps
+
+    return features

@@ -1,6 +1,9 @@
 """A teacher with its student, made of one network or another: what a distillation needs of both."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..interop.diffusers_student import low_rank, with_guidance
@@ -19,12 +22,14 @@ class Pupil(NamedTuple):
         student: a copy of it, of which what is trained requires gradients.
         space: of both.
         null: what stands for no condition, see `guidance.ClassifierFree`; empty where there is none to leave out.
+        features: what the teacher sees in clean states, see `methods.Perceptual`; None where it needs more than those.
     """
 
     teacher: Denoiser
     student: Denoiser
     space: Space
     null: dict[str, Any]
+    features: Callable[[Tensor, float], Sequence[Tensor]] | None = None
 
 
 def of_pipeline(path: str, rank: int, embedding: int) -> Pupil:
