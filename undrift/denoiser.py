@@ -146,6 +146,8 @@ class Denoiser(nn.Module):
 
     student: bool = False
     """Whether it was distilled to jump: its estimate then is of the end of a path, not of the mean of z_0."""
+    taught: tuple[float, ...] = ()
+    """The times, from noise to data, that a student was distilled at; empty for a model that is none."""
     tasks: tuple[str, ...] = ()
     """Names of the degradations that a restorer's `label` counts; empty for one that judges by itself alone."""
     see: Callable[[Tensor], dict[str, Tensor]] | None = None

@@ -128,7 +128,7 @@ def generate(
     if not 0 < temperature < float("inf"):
         raise ValueError(f"temperature = {temperature}: need a positive number, 1 for the noise as it is")
     preset = PRESETS[solver]
-    grid = preset.grid(process, steps) if grid is None else grid
+    grid = preset.times(process, steps, getattr(denoise, "taught", ())) if grid is None else grid
     cond = {key: value.to(device) if torch.is_tensor(value) else value for key, value in cond.items()}
     channels = getattr(denoise, "noise_channels", 0) if noise_channels is None else noise_channels
     for first in range(0, len(seeds), batch):

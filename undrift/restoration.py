@@ -195,7 +195,7 @@ def restore(
         raise ValueError(f"image of shape {tuple(y.shape)}: need (3, H, W), values in [0, 1]")
     process = denoiser.process
     preset = presets(process, denoiser.prediction)[solver]
-    grid = preset.grid(process, steps)
+    grid = preset.times(process, steps, denoiser.taught)
     device = next(denoiser.parameters()).device
     began = time.perf_counter()
     plain = isinstance(space, Pixels | Residual) and not denoiser.noise_channels

@@ -17,7 +17,7 @@ from undrift.interop.diffusers_text import open_text_to_image
 from undrift.interop.diffusers_unet import DiffusersUNet
 from undrift.networks import Critic
 from undrift.training import state
-from undrift.training.distillation import GRIDS
+from undrift.training.nodes import GRIDS
 from undrift.training.presets import distilling
 from undrift.training.recipe import override, read
 from undrift.training.run import train

@@ -18,7 +18,7 @@ import undrift
 from undrift.classify import NoisyClassifier
 from undrift.data import Batch, generator
 from undrift.evaluation import Setting, restored
-from undrift.generation import generate
+from undrift.generation import generate, in_lambda
 from undrift.methods import Contest, Energy, Hinge, LeastSquares, Scott, Squared, balance
 from undrift.metrics import psnr
 from undrift.networks import Classifier, UNet
@@ -244,6 +244,20 @@ def test_the_panel_writes_what_it_promises(world, whole):
     assert len(ElementTree.fromstring(page.split("\n", 1)[1]).findall(".//{http://www.w3.org/2000/svg}svg")) >= 3
     assert facts["panel"] in page
     assert Image.open(whole / "preview" / "step-00000007.png").size[0] > 10 * 72
+
+
+def test_a_student_of_few_times_is_shown_and_loaded_with_them(world, tmp_path):
+    few = ["method.nodes=2", "method.jump=1", "training.steps=1", f"preview.features={world.classifier}"]
+    table = override(distilling(world.generator, "lcm", world.samples), [*TINY, *few, "method.spacing=lambda"])
+    made = train(table, tmp_path / "run")
+    assert {f"panel/fd/{n}" in lines(tmp_path / "run")[-1] for n in (1, 2)} == {True}
+    assert "panel/fd/4" not in lines(tmp_path / "run")[-1]
+    student, space = load(made.model)
+    assert student.taught == tuple(in_lambda(student.process, 2)[:-1].tolist())
+    with pytest.raises(ValueError, match="4 evaluations of a student that was taught 2 times"):
+        next(generate(student, student.process, space, shape=(1, 8, 8), seeds=[0], label=torch.tensor([0]), steps=4))
+    with pytest.raises(ValueError, match=r"preview.steps = 4: a student of method.nodes = 2 makes no more leaps"):
+        train(override(table, ["preview.steps=4"]), tmp_path / "other")
 
 
 def test_a_student_of_zero_rate_is_measured_as_its_teacher_would_be(world, tmp_path):

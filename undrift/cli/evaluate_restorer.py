@@ -6,7 +6,7 @@ from pathlib import Path
 from .. import metrics
 from ..denoiser import Denoiser
 from ..evaluation import Benchmark, Measures, Photographs, Results, fingerprint, machine, stamp
-from ..preset import STUDENT
+from ..preset import STUDENT, leaps
 from ..space import Space
 from .assessment import Assessment, settings_of
 from .folder import writable
@@ -36,7 +36,7 @@ def assess(
     fid: str | None,
 ) -> int:
     """The exit code; None stands for what suits a restorer."""
-    usual, counts = ([STUDENT[0]], [1, 2]) if denoiser.student else (["ode-2"], [5, 8])
+    usual, counts = ([STUDENT[0]], leaps(denoiser.taught, [1, 2])) if denoiser.student else (["ode-2"], [5, 8])
     if baseline is None:
         baseline = [] if denoiser.student else ["posterior:100"]  # a student's steps sample no posterior
     settings = settings_of(solver or usual, steps or counts, baseline, samples or 1)

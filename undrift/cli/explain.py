@@ -16,6 +16,7 @@ from ..degradations import TASKS
 from ..preset import STUDENT, Preset
 from ..process import Process
 from ..training import checkpoint, recipe
+from ..training.nodes import nodes
 from .explain_recipe import explain_recipe
 from .recipes import find_recipe, known_recipes
 from .text import described, rows, table, times_of
@@ -94,6 +95,16 @@ def usual(subject: Subject) -> tuple[str, int]:
     """Solver and evaluations of the run to show where none are asked for."""
     student = subject.model and checkpoint.method_of(checkpoint.read_card(subject.model)) is not None
     return STUDENT if student else restoration.USUAL
+
+
+def taught(subject: Subject) -> tuple[float, ...]:
+    """The times that a student was taught; empty for what is none."""
+    if subject.recipe is not None:
+        tables = recipe.override(recipe.read(subject.recipe))
+        method = tables["method"] if recipe.method(tables) == "scott" else None
+    else:
+        method = checkpoint.method_of(checkpoint.read_card(subject.model)) if subject.model else None
+    return tuple(nodes(process_of(subject), method)[:-1].tolist()) if method else ()
 
 
 def explain(subject: Subject) -> str:

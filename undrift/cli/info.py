@@ -35,7 +35,8 @@ def run(*, what: str | None, steps: int | None, solver: str | None) -> int:
     if steps or solver:
         usual = explain.usual(subject)
         solver, steps = solver or usual[0], steps or usual[1]
-        print(run_plan(explain.process_of(subject), explain.presets_of(subject), steps, solver))
+        told = explain.process_of(subject), explain.presets_of(subject)
+        print(run_plan(*told, steps, solver, explain.taught(subject)))
     else:
         print(explain.explain(subject))
     return 0

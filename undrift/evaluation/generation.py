@@ -107,7 +107,7 @@ def sampler(
         facts: what `guide` does, for the stamp.
     """
     solver, steps = parsed(spec)
-    grid, counted = PRESETS[solver].grid(denoiser.process, steps), Counted(denoiser)
+    grid, counted = PRESETS[solver].times(denoiser.process, steps, denoiser.taught), Counted(denoiser)
 
     def make(numbers: range) -> Tensor:
         counted.asked = 0

@@ -96,7 +96,10 @@ def drawn(
         yield y
         return
     preset = presets(denoiser.process, denoiser.prediction)[setting.solver]
-    grid, photographs = preset.grid(denoiser.process, setting.evaluations), y.to(next(denoiser.parameters()).device)
+    grid, photographs = (
+        preset.times(denoiser.process, setting.evaluations, denoiser.taught),
+        y.to(next(denoiser.parameters()).device),
+    )
     with torch.no_grad():
         observed, space = space.observed(photographs)
     told = seen(denoiser, photographs) | telling(

@@ -217,7 +217,7 @@ class GenerationPipeline(_Pipeline):
         channels, *sides = self.facts.get("shape") or (denoiser.network.arguments["in_channels"], 32, 32)
         solver, steps = chosen(denoiser, solver, num_inference_steps, USUAL)
         preset = _preset(GENERATION, solver)
-        times, noise = preset.grid(denoiser.process, steps), _Drawn(generator, count)
+        times, noise = preset.times(denoiser.process, steps, denoiser.taught), _Drawn(generator, count)
         like = torch.zeros(count, channels, *(size or sides), device=device)
         told = {} if labels is None else {"label": torch.as_tensor(labels, device=device)}
         denoise = self._guided(guidance_scale, bool(told))
@@ -276,7 +276,7 @@ class RestorationPipeline(_Pipeline):
             raise ValueError(f"{len(generator)} generators for {len(photographs)} images: give one, or one each")  # type: ignore[arg-type]
         solver, steps = chosen(denoiser, solver, num_inference_steps, RESTORING)
         preset = _preset(presets(denoiser.process, denoiser.prediction), solver)
-        times, told = preset.grid(denoiser.process, steps), telling(denoiser, task)
+        times, told = preset.times(denoiser.process, steps, denoiser.taught), telling(denoiser, task)
         estimate = tiled(denoiser, tile, overlap)
         found: list[Any] = []
         for k, photograph in enumerate(photographs):

@@ -30,6 +30,7 @@ from ..registry import build, check_keys, describe
 from ..space import Space
 from .difference import Stored, compared, factored, opened
 from .files import digest, replacing, write_json, write_text
+from .nodes import nodes
 
 __all__ = ["bundled", "find", "load", "load_classifier", "method_of", "observes", "read_card", "save", "student_of"]
 
@@ -174,8 +175,7 @@ def load_classifier(path: str | Path) -> tuple[NoisyClassifier, Space]:
 
 
 def _opened(path: str | Path, kind: str, make: Callable[..., Model]) -> tuple[Model, Space]:
-    folder = find(path)
-    card = read_card(folder)
+    card = read_card(folder := find(path))
     if card["kind"] != kind:
         raise ValueError(f"{folder}: a {card['kind']}, where a {kind} is needed")
     with _weights(folder, card) as weights:
@@ -197,7 +197,8 @@ def _opened(path: str | Path, kind: str, make: Callable[..., Model]) -> tuple[Mo
         autoencoder.requires_grad_(False).eval()
     if isinstance(model, Denoiser):
         model.see = Eyes(folder / CLIP) if (folder / CLIP).is_file() else None
-        model.student = method_of(card) is not None
+        if method := method_of(card):
+            model.student, model.taught = True, tuple(nodes(model.process, method)[:-1].tolist())
         model.tasks = tuple(card["training"].get("tasks") or ())
     return model.requires_grad_(False).eval(), space
 

@@ -7,39 +7,21 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor
 
-from .. import registry, times
+from .. import registry
 from ..classify import NoisyClassifier
 from ..denoiser import Denoiser, told
-from ..generation import in_lambda
 from ..interop.diffusers_student import is_pipeline
 from ..methods import Contest, Scott
 from ..networks import Critic, widen
-from ..process import Process
 from ..registry import check_keys
 from ..space import Space
 from . import checkpoint
+from .nodes import DEFAULTS, GRIDS, nodes
 from .presets import distillable, restores
 from .pupils import Pupil, of_pipeline
 from .recipe import call, settings
 
-__all__ = ["GRIDS", "Distillation", "Opponent", "distillation"]
-
-
-def _uniform_time(process: Process, nodes: int, end: float, start: float | None) -> Tensor:
-    return times.uniform(process, nodes)
-
-
-def _trailing(process: Process, nodes: int, end: float, start: float | None) -> Tensor:
-    """The indices that diffusers' LCMScheduler leaps from, of so many original steps; and the least noisy one."""
-    grid, last = times.trailing(process, nodes), torch.tensor([process.t_min], dtype=torch.float64)
-    return torch.cat([grid[:-1], last, grid[-1:]]) if grid[-2] > last > grid[-1] else grid
-
-
-GRIDS: dict[str, Callable[[Process, int, float, float | None], Tensor]] = {
-    "time": _uniform_time,
-    "lambda": in_lambda,
-    "trailing": _trailing,
-}
+__all__ = ["Distillation", "Opponent", "distillation"]
 
 
 @final
@@ -61,10 +43,10 @@ class Distillation:
     """
 
     teacher: str
-    nodes: int = 120
-    spacing: str = "lambda"
-    end: float = 4.0
-    start: float | None = None
+    nodes: int = DEFAULTS["nodes"]
+    spacing: str = DEFAULTS["spacing"]
+    end: float = DEFAULTS["end"]
+    start: float | None = DEFAULTS["start"]
     jump: int = 3
     substeps: int = 3
     segments: int = 1
@@ -129,13 +111,14 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
             f"method.guidance = {plan.guidance}: {plan.teacher} knows no classes to be guided to: leave it out"
         )
     method = Scott(
-        pupil.student, teacher, process, pupil.space, GRIDS[plan.spacing](process, plan.nodes, plan.end, plan.start),
+        pupil.student, teacher, process, pupil.space, nodes(process, vars(plan)),
         registry.build("solver", plan.solver),
         jump=plan.jump, substeps=plan.substeps, between="lambda" if plan.spacing == "lambda" else "time",
         segments=plan.segments, denoising=plan.denoising, decay=plan.decay, guidance=plan.guidance, null=pupil.null,
         noise=plan.noise, critic=critic, contest=contest,
         distance=registry.build("distance", plan.distance, features=pupil.features),
     )  # fmt: skip
+    pupil.student.taught = tuple(method.grid[:-1].tolist())
     return method, pupil.student, pupil.space
 
 

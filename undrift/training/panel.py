@@ -122,7 +122,7 @@ def live(method: Scott, data: Source, preview: Preview, folder: Path, recipe: Ma
         sheet = preview.sheet(data.split()[1], data.chosen(), folder / "preview")
         if sheet is None:
             return None
-        view = Photographed(teacher, sheet, _counts((1, 2), preview.steps), preview.steps)
+        view = Photographed(teacher, sheet, _leaps(method, (1, 2), preview.steps), preview.steps)
     elif isinstance(data, Captions):
         scale = 1.0 if method.guidance is None else sum(method.guidance) / 2
         counts = _counts((1, 2, 4), preview.steps)
@@ -134,7 +134,7 @@ def live(method: Scott, data: Source, preview: Preview, folder: Path, recipe: Ma
         middle = None if method.guidance is None else sum(method.guidance) / 2
         view = Generated(
             teacher, tuple(facts["shape"]), len(facts["classes"]), (data.path, data.size),
-            _counts((1, 2, 4), preview.steps), preview.steps, preview.features, preview.samples, middle,
+            _leaps(method, (1, 2, 4), preview.steps), preview.steps, preview.features, preview.samples, middle,
         )  # fmt: skip
         if not preview.features:
             tqdm.write("no preview.features, a classifier to measure distances with: pictures only, and no best/")
@@ -143,3 +143,11 @@ def live(method: Scott, data: Source, preview: Preview, folder: Path, recipe: Ma
 
 def _counts(usual: tuple[int, ...], also: int) -> tuple[int, ...]:
     return tuple(sorted({*usual, also}))
+
+
+def _leaps(method: Scott, usual: tuple[int, ...], also: int) -> tuple[int, ...]:
+    """The evaluations to show of a student, which leaps from its nodes alone; ValueError for `also` of more."""
+    nodes = len(method.grid) - 1
+    if also > nodes:
+        raise ValueError(f"preview.steps = {also}: a student of method.nodes = {nodes} makes no more leaps: lower it")
+    return _counts(tuple(count for count in usual if count <= nodes), also)
