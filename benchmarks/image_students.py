@@ -13,7 +13,6 @@ from statistics import fmean, stdev
 import undrift
 from undrift.evaluation import Results, sampler
 from undrift.evaluation.generation import REAL, TASK
-from undrift.preset import STUDENT
 from undrift.report import Strip, grid
 from undrift.training.checkpoint import read_card
 
@@ -63,7 +62,7 @@ def main():
         name, _, rest = text.partition("=")
         pairs = [seed.rpartition(":")[::2] for seed in rest.split(",")]
         print(*rows(name, [folder for _, folder in pairs]), sep="\n")
-        for spec in (f"{STUDENT[0]}:{count}" for count in (1, 2, 4)):
+        for spec in (spec for spec in Results.read(pairs[0][1]).tasks[TASK] if spec != REAL):
             strips.append(Strip(f"{name}, {spec}", "", [*map(large, images(pairs[0][0], spec, given.count))]))
     grid(given.picture, strips, [""] * given.count, across=1)
 
