@@ -39,9 +39,12 @@ def main():
     parser.add_argument("--nodes", type=int, default=3, help="of the grid (3)")
     parser.add_argument("--count", type=int, default=300, help="images (300)")
     given = parser.parse_args()
+    facts = read_card(given.teacher)["training"]
+    classes = len(facts.get("classes", ()))
+    if not classes or given.count < 2 * classes or given.nodes < 2:
+        parser.error("need a generator of classes, at least two images of each, and two nodes")
     teacher, space = undrift.load(given.teacher)
-    facts, process = read_card(given.teacher)["training"], teacher.process
-    labels = torch.arange(given.count) % len(facts["classes"])
+    process, labels = teacher.process, torch.arange(given.count) % classes
     random = torch.Generator().manual_seed(0)
     grid = in_lambda(process, given.nodes)
 

@@ -21,7 +21,9 @@ LEVELS = {
     **dict.fromkeys(("methods", "metrics", "data", "restoration", "generation"), 4),
     **dict.fromkeys(("interop", "report"), 5),
     "interop.diffusers_pipeline": 6,
-    **dict.fromkeys((f"training.{name}" for name in ("fit", "average", "files", "state", "log", "interrupt")), 5),
+    **dict.fromkeys(
+        (f"training.{name}" for name in ("fit", "average", "files", "state", "log", "nodes", "interrupt")), 5
+    ),
     **dict.fromkeys(("registry", "training", "evaluation", "cli"), 6),
 }
 

@@ -1,5 +1,7 @@
 """Names for solver and grid; and the times that students know."""
 
+import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +11,7 @@ import undrift
 from undrift import VP, Flow
 from undrift.generation import PRESETS, generate, in_lambda
 from undrift.preset import chosen, leaps
+from undrift.training.checkpoint import find
 
 
 def test_a_student_leaps_from_the_times_that_it_was_taught():
@@ -21,7 +24,7 @@ def test_a_student_leaps_from_the_times_that_it_was_taught():
     for n in (1, 2, 4):
         torch.testing.assert_close(preset.times(process, n, nodes), preset.grid(process, n))
     assert preset.times(process, 3, nodes)[-1] == 0
-    with pytest.raises(ValueError, match="6 evaluations of a student that was taught 5 times: ask for fewer"):
+    with pytest.raises(ValueError, match="6 evaluations of a student that leaps from 5 times: ask for fewer"):
         preset.times(process, 6, nodes)
     assert torch.equal(preset.times(process, 6), preset.grid(process, 6))  # no student of few
     assert torch.equal(PRESETS["ode-2"].times(process, 6, nodes), PRESETS["ode-2"].grid(process, 6))
@@ -55,3 +58,21 @@ def test_a_bundled_student_leaps_from_its_own_times():
     between = PRESETS["consistency"].grid(student.process, 3)
     assert roughness(steps=3, grid=between, solver="consistency") > 1.3 * usual
     assert undrift.load("fashion")[0].taught == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"spacing": "foo"}, "unknown method.spacing 'foo'"), ({"nodes": "x"}, "method.nodes = 'x'"),
+     ({"nodes": 0}, "method.nodes = 0: need a whole number from 1"), ({"nodes": 10**9}, "method.nodes = 1000000000"),
+     ({"end": "x"}, "method.end = 'x'"), ({"start": [5]}, "method.start")],
+)  # fmt: skip
+def test_a_card_whose_times_are_none_is_one_line(change, words, tmp_path):
+    student = tmp_path / "student"
+    shutil.copytree(find("fashion-student"), student)
+    card = json.loads((student / "model.json").read_text())
+    card["training"]["recipe"]["method"] |= change
+    (student / "model.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=words) as error:
+        undrift.load(student)
+    assert str(student) in str(error.value)
+    assert "\n" not in str(error.value)

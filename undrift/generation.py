@@ -97,7 +97,7 @@ def generate(
     """Images (b, C, H, W) in [0, 1], in batches of at most `batch`, one image per seed.
 
     Arguments:
-        denoise: a model, or what `guidance` made of it.
+        denoise: a model, or what `guidance` made of it; of a student that is so wrapped give the `grid` that it knows.
         shape: (C, H, W).
         seeds: image i depends on seeds[i] and label[i] alone, not on the batch.
         steps: network evaluations, at least 1; None for 10, or 2 of a student.

@@ -11,7 +11,7 @@ from .denoiser import Denoise
 from .process import Process
 from .solvers import Consistency, Solver
 
-__all__ = ["STUDENT", "Preset", "chosen", "leaping", "leaps"]
+__all__ = ["STUDENT", "Preset", "chosen", "leaping", "leaps", "snapped"]
 
 STUDENT = ("consistency", 2)
 """Solver and evaluations of a student."""
@@ -32,19 +32,23 @@ class Preset:
         A student of few nodes knows no others: between them it makes no images. ValueError for more than it knows.
         """
         grid = self.grid(process, evaluations)
-        if not taught or not isinstance(self.solver, Consistency):
-            return grid
-        if evaluations > len(taught):
-            raise ValueError(
-                f"{evaluations} evaluations of a student that was taught {len(taught)} times: ask for fewer"
-            )
-        nodes = torch.tensor(taught, dtype=torch.float64)
-        lam, known = process.half_log_snr(grid[:-1]), process.half_log_snr(nodes)
-        taken = [0]  # both begin at pure noise
-        for place in range(1, evaluations):
-            nearest = int((known - lam[place]).abs().argmin())
-            taken.append(min(max(nearest, taken[-1] + 1), len(nodes) - evaluations + place))
-        return torch.cat([nodes[taken], grid[-1:]])
+        return snapped(process, grid, taught) if isinstance(self.solver, Consistency) else grid
+
+
+def snapped(process: Process, grid: Tensor, taught: Sequence[float]) -> Tensor:
+    """A grid moved to the times that a student knows, each once; as it is where none are told. See `Preset.times`."""
+    evaluations = len(grid) - 1
+    if not taught:
+        return grid
+    if evaluations > len(taught):
+        raise ValueError(f"{evaluations} evaluations of a student that leaps from {len(taught)} times: ask for fewer")
+    nodes = torch.tensor(taught, dtype=torch.float64)
+    lam, lams = process.half_log_snr(grid[:-1].double()), process.half_log_snr(nodes)
+    taken = [0]  # both begin at pure noise
+    for place in range(1, evaluations):
+        nearest = int((lams - lam[place]).abs().argmin())
+        taken.append(min(max(nearest, taken[-1] + 1), len(nodes) - evaluations + place))
+    return torch.cat([nodes[taken].to(grid), grid[-1:]])
 
 
 def leaping(grid: Tensor) -> Tensor:

@@ -189,5 +189,6 @@ def test_a_student_that_stands_in_is_said_and_shown(undrift_):
         lines = undrift_("info", model, "--steps", steps)[1]
         assert lines[0] == f"{model} is stood in for by its student {model}-student; with --solver it is not"
         assert lines[1].startswith("consistency")
+    assert undrift_("info", "fashion-student", "--solver", "consistency")[1][0].startswith("consistency")
     for words in (("universal", "--steps", 3), ("universal", "--steps", 1, "--solver", "ode-1")):
         assert "student" not in undrift_("info", *words)[1][0]

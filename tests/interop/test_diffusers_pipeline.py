@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 
 from PIL import Image
 
+import undrift
 from undrift import VP, Denoiser, MeanReverting, Pixels, Residual, prediction
 from undrift.generation import generate
 from undrift.interop import diffusers_pipeline
@@ -103,6 +104,15 @@ def test_a_bundled_model_is_a_pipeline():
     found = quiet(GenerationPipeline.of("fashion"))(labels=[3], num_inference_steps=1, generator=torch.manual_seed(0))
     assert (found.images[0].size, found.images[0].mode) == ((28, 28), "L")
     assert RestorationPipeline.of("universal").model.denoiser.tasks
+
+
+def test_a_student_leaps_from_its_own_times_here_too(tmp_path):
+    pipe = quiet(GenerationPipeline.of("fashion-student"))
+    pipe.save_pretrained(tmp_path)
+    for each in (pipe, quiet(GenerationPipeline.from_pretrained(tmp_path))):
+        assert each.model.denoiser.taught == undrift.load("fashion-student")[0].taught
+        with pytest.raises(ValueError, match="6 evaluations of a student that leaps from 5 times"):
+            each(labels=[3], num_inference_steps=6)
 
 
 def test_a_callback_watches_stops_and_changes(maker):

@@ -10,7 +10,7 @@ from diffusers import LCMScheduler, StableDiffusionPipeline
 
 from undrift.cli.main import main
 from undrift.data import read as read_image
-from undrift.evaluation.prompted import pictures
+from undrift.evaluation.prompted import grid_of, pictures
 from undrift.interop import diffusers_student
 from undrift.interop.diffusers_student import low_rank, read_facts, with_guidance
 from undrift.interop.diffusers_text import open_text_to_image
@@ -128,6 +128,11 @@ def test_a_whole_student_is_a_pipeline_of_plain_diffusers(whole, parts, captione
     assert pipe("a boot", num_inference_steps=2, guidance_scale=2.0, height=16, width=16).images[0].size == (16, 16)
     student = open_text_to_image(whole)
     assert student.denoiser.student
+    process, taught = student.denoiser.process, student.denoiser.taught
+    assert taught == (999, 749, 499, 249, 0)
+    assert grid_of(process, "consistency", 3, taught).tolist() == [999, 749, 249, -math.inf]
+    for count in (1, 2, 4):
+        assert grid_of(process, "consistency", count, taught).equal(grid_of(process, "consistency", count))
     drift = student.denoiser.network.unet.conv_out.weight - parts.denoiser.network.unet.conv_out.weight
     assert drift.abs().max() > 1e-3  # it has learnt something
     # One evaluation from the same noise: LCM's boundary condition differs from ours by a millionth at t = 999.

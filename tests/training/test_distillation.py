@@ -254,7 +254,7 @@ def test_a_student_of_few_times_is_shown_and_loaded_with_them(world, tmp_path):
     assert "panel/fd/4" not in lines(tmp_path / "run")[-1]
     student, space = load(made.model)
     assert student.taught == tuple(in_lambda(student.process, 2)[:-1].tolist())
-    with pytest.raises(ValueError, match="4 evaluations of a student that was taught 2 times"):
+    with pytest.raises(ValueError, match="4 evaluations of a student that leaps from 2 times"):
         next(generate(student, student.process, space, shape=(1, 8, 8), seeds=[0], label=torch.tensor([0]), steps=4))
     with pytest.raises(ValueError, match=r"preview.steps = 4: a student of method.nodes = 2 makes no more leaps"):
         train(override(table, ["preview.steps=4"]), tmp_path / "other")

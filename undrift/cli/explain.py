@@ -13,10 +13,10 @@ from safetensors import safe_open
 
 from .. import __version__, generation, registry, restoration
 from ..degradations import TASKS
-from ..preset import STUDENT, Preset
+from ..preset import STUDENT, Preset, leaps
 from ..process import Process
 from ..training import checkpoint, recipe
-from ..training.nodes import nodes
+from ..training.nodes import taught
 from .explain_recipe import explain_recipe
 from .recipes import find_recipe, known_recipes
 from .text import described, rows, table, times_of
@@ -93,18 +93,18 @@ def _teacher(tables: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def usual(subject: Subject) -> tuple[str, int]:
     """Solver and evaluations of the run to show where none are asked for."""
-    student = subject.model and checkpoint.method_of(checkpoint.read_card(subject.model)) is not None
-    return STUDENT if student else restoration.USUAL
+    times = taught_of(subject)
+    return (STUDENT[0], leaps(times, [STUDENT[1]])[0]) if times else restoration.USUAL
 
 
-def taught(subject: Subject) -> tuple[float, ...]:
+def taught_of(subject: Subject) -> tuple[float, ...]:
     """The times that a student was taught; empty for what is none."""
     if subject.recipe is not None:
         tables = recipe.override(recipe.read(subject.recipe))
         method = tables["method"] if recipe.method(tables) == "scott" else None
     else:
         method = checkpoint.method_of(checkpoint.read_card(subject.model)) if subject.model else None
-    return tuple(nodes(process_of(subject), method)[:-1].tolist()) if method else ()
+    return taught(process_of(subject), method)
 
 
 def explain(subject: Subject) -> str:
@@ -179,7 +179,9 @@ def _model(name: str) -> str:
 
 def _student(method: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, str]:
     """Whose student it is, how it was taught, and how it samples."""
-    solver, steps = STUDENT
+    times = taught(registry.build("process", card["process"]), method)
+    steps = leaps(times, [STUDENT[1]])[0]
+    samples = f"{steps} evaluation{'s' * (steps > 1)} with {STUDENT[0]}"
     critic = card["training"]["recipe"].get("critic")
     made = {key: value for key, value in method.items() if key not in ("name", "teacher")}
     command = "restore" if checkpoint.observes(card["space"]) else "sample"
@@ -187,5 +189,5 @@ def _student(method: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, st
         "student of": json.dumps(method.get("teacher"))[1:-1],
         "distilled": described({"name": "scott", **made}),
         "critic": "none" if critic is None else described({"name": "heads on the teacher", **critic}),
-        "samples in": f"{steps} evaluations with {solver}; undrift {command} --steps says otherwise",
+        "samples in": f"{samples}; undrift {command} --steps says otherwise",
     }

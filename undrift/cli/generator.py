@@ -86,7 +86,8 @@ class Generator:
 
     def grid(self, solver: str, steps: int) -> Tensor | None:
         """Times other than the usual ones of that solver: those at which a pipeline's students were trained."""
-        return grid_of(self.process, solver, steps) if self.pipeline is not None and solver == STUDENT[0] else None
+        leaps = self.pipeline is not None and solver == STUDENT[0]
+        return grid_of(self.process, solver, steps, self.denoiser.taught) if leaps else None
 
     def guided(self, scale: float | None, negative: str | None = None) -> tuple[Denoise, dict[str, Any]]:
         """The denoiser, with classifier-free guidance unless scale = 1, and what it is to be told.

@@ -132,6 +132,8 @@ class Sampling:
         if any(word is not None for word in self.words):
             facts |= {"words": list(self.words)}
         facts |= {"shape": list(self.shape), "steps": self.steps, "solver": self.solver}
+        if self.generator.denoiser.taught:  # they were not always heeded
+            facts |= {"taught": list(self.generator.denoiser.taught)}
         told = {key: float(value) for key, value in self.told.items()}
         return facts | {"temperature": self.temperature, "guidance": self.guidance, "told": told}
 

@@ -22,6 +22,7 @@ from ..generation import PRESETS
 from ..guidance import ClassifierFree
 from ..interop.diffusers_text import TextToImage
 from ..noise import PerSample
+from ..preset import STUDENT, snapped
 from ..process import Process
 from ..sample import sample
 from ..training.files import digests
@@ -31,9 +32,11 @@ from .specs import Counted, known, parsed
 __all__ = ["captioned_reference", "guided", "pictures", "pipeline_fingerprint", "prompted_sampler"]
 
 
-def grid_of(process: Process, solver: str, steps: int) -> Tensor:
-    """The times of a solver. Students of pipelines leap from where LCMScheduler does: trailing indices."""
-    return times.trailing(process, steps) if solver == "consistency" else PRESETS[solver].grid(process, steps)
+def grid_of(process: Process, solver: str, steps: int, taught: Sequence[float] = ()) -> Tensor:
+    """The times of a solver. Students of pipelines leap from where LCMScheduler does, trailing indices, if taught."""
+    if solver != STUDENT[0]:
+        return PRESETS[solver].grid(process, steps)
+    return snapped(process, times.trailing(process, steps), taught)
 
 
 def guided(parts: TextToImage, denoise: Denoise, scale: float) -> tuple[Denoise, dict[str, Any]]:
@@ -73,7 +76,7 @@ def pictures(
         raise ValueError(f"{len(captions)} captions for {len(seeds)} seeds: give one each")
     solver, steps = parsed(spec)
     process, device = parts.denoiser.process, next(parts.denoiser.parameters()).device
-    grid, noise = grid_of(process, solver, steps), PerSample(seeds)
+    grid, noise = grid_of(process, solver, steps, parts.denoiser.taught), PerSample(seeds)
     estimate, told = guided(parts, denoise or parts.denoiser, guidance)
     like = torch.zeros(len(seeds), *parts.shape, device=device)
     start = float(process.alpha_sigma(grid[0])[1]) * noise(like, grid[0], grid[0])
@@ -94,7 +97,7 @@ def prompted_sampler(
         side: of the central crop that is kept, in pixels; 0 for all.
     """
     solver, steps = parsed(spec)
-    grid = grid_of(parts.denoiser.process, solver, steps)
+    grid = grid_of(parts.denoiser.process, solver, steps, parts.denoiser.taught)
     guided(parts, parts.denoiser, guidance)  # checks
 
     def draw(numbers: range) -> tuple[Tensor, float]:

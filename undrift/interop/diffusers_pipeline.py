@@ -35,6 +35,7 @@ from ..sample import trajectory
 from ..space import Latent, Pixels, Space
 from ..tensor import expand
 from ..training.checkpoint import load, method_of, read_card
+from ..training.nodes import taught
 from .diffusers_images import as_output, as_tensors, card
 
 __all__ = ["GenerationPipeline", "RestorationPipeline", "UndriftModel"]
@@ -63,8 +64,8 @@ class UndriftModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # two names 
         self.space: Space = build("space", space)
         self.autoencoder: Any = getattr(self.space, "autoencoder", None)  # its weights are the model's too
         facts = training or {}
-        self.denoiser.student = method_of({"training": facts}) is not None
-        self.denoiser.tasks = tuple(facts.get("tasks") or ())
+        self.denoiser.taught = taught(self.denoiser.process, method_of({"training": facts}))
+        self.denoiser.student, self.denoiser.tasks = bool(self.denoiser.taught), tuple(facts.get("tasks") or ())
 
     @classmethod
     def of(cls, denoiser: Denoiser, space: Space, training: Mapping[str, Any] | None = None) -> "UndriftModel":
@@ -270,8 +271,7 @@ class RestorationPipeline(_Pipeline):
         denoiser, space = self.model.denoiser, self.model.space
         if isinstance(space, Pixels | Latent):
             raise ValueError("this model makes images from noise: use GenerationPipeline")
-        photographs = as_tensors(image)
-        several = isinstance(generator, Sequence)
+        photographs, several = as_tensors(image), isinstance(generator, Sequence)
         if several and len(generator) != len(photographs):  # type: ignore[arg-type]
             raise ValueError(f"{len(generator)} generators for {len(photographs)} images: give one, or one each")  # type: ignore[arg-type]
         solver, steps = chosen(denoiser, solver, num_inference_steps, RESTORING)

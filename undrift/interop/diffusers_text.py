@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..denoiser import Denoiser
 from ..space import Space
+from ..training.nodes import taught
 from .diffusers_import import Imported, from_pipeline, quietly
 from .diffusers_student import FACTS, LORA, is_pipeline, low_rank, read_facts
 
@@ -83,8 +84,9 @@ def open_text_to_image(path: str | Path) -> TextToImage:
     if changed:
         network: Any = denoiser.network
         network.unet = _changed(network.unet, folder, facts).requires_grad_(False).eval()
-    denoiser.student = bool(facts)
-    return TextToImage(denoiser, imported, facts.get("training", {}))
+    learnt = facts.get("training", {})
+    denoiser.student, denoiser.taught = bool(facts), taught(denoiser.process, learnt.get("recipe", {}).get("method"))
+    return TextToImage(denoiser, imported, learnt)
 
 
 def _base(folder: Path, facts: dict[str, Any]) -> Path:

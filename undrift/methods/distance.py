@@ -74,7 +74,7 @@ class ElementHuber(Distance):
 class Perceptual(Distance):
     r"""sqrt(pixels |f - y|^2/d + sum_l |u_l(f) - u_l(y)|^2/n_l + c^2) - c, in the maps phi_l of a frozen network,
 
-    u_l = phi_l / sqrt(mean over channels of phi_l^2), d and n_l elements, c = 0.001.
+    u_l = phi_l / sqrt(mean over channels of phi_l^2 + c^2), d and n_l elements, c = 0.001.
 
     The learned distance of "The unreasonable effectiveness of deep features" (Zhang et al. 2018, arXiv 1801.03924), as
     consistency distillation was first done by (Song et al. 2023, arXiv 2303.01469), but in the features of the
@@ -82,7 +82,7 @@ class Perceptual(Distance):
 
     Arguments:
         features: (z (B, ...), level) -> maps (B, C, ...) of clean states that the network takes for those at half
-            log-SNR `level`; None where there are none, which is refused.
+            log-SNR `level`, clipped to the process; None where there are none, which is refused.
         level: the lower, the coarser what counts: on Fashion-MNIST 1 was better than -1.
         pixels: weight of the plain squared error, > 0.
     """
@@ -97,6 +97,8 @@ class Perceptual(Distance):
         if not math.isfinite(self.level):
             raise ValueError(f"Perceptual level = {self.level}: need a finite half log-SNR")
         _positive("Perceptual pixels", self.pixels)
+        if not math.isfinite(self.pixels):
+            raise ValueError(f"Perceptual pixels = {self.pixels}: need a finite number")
 
     def __call__(self, draws: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():

@@ -75,16 +75,16 @@ class Scott(Method):
         student: module with `forward(z (B, ...), t (B,), **cond) -> z_0`; most often a copy of the teacher.
         teacher: the estimate to distil; frozen by the caller.
         process, space: the path, and the coordinates in which it runs.
-        grid: times (N + 1,), decreasing, from noise to data; the times of later sampling should be among them.
+        grid: times (N + 1,), decreasing, from noise to data; those of later sampling should be among them.
         solver: of the teacher, with per-sample times; its stochasticity is SCott's knob.
         jump: nodes from t to u.
         substeps: steps of the solver in a jump.
-        between: in what they are even between two nodes: "time", or "lambda", the half log-SNR, where nodes are few:
-            four steps even in time from half log-SNR -0.5 to 4 gave details 1.4 times their variance, in lambda 0.95.
+        between: in what they, and the critic's times, are even between nodes: "time", or "lambda", the half log-SNR,
+            where both nodes have one: what few nodes want (docs/distillation.md has what steps even in time do).
         segments: equal parts of the grid at whose ends consistency is asked for; 1 asks for it at the data.
         distance: between estimate and target; `Energy` needs a student with a noise input.
         denoising: weight of the distance to the data beside that to the teacher's end.
-        decay: of the target, an exponential average of the student; not the average that is kept at the end.
+        decay: of the target, an exponential average of the student; not the one that is kept at the end.
         guidance: range (low, high) of the teacher's classifier-free scale, which the student is told as `guidance`;
             None for the teacher as it is.
         null: what stands for "no condition", see `guidance.ClassifierFree`.

@@ -13,10 +13,9 @@ from ..denoiser import Denoiser, told
 from ..interop.diffusers_student import is_pipeline
 from ..methods import Contest, Scott
 from ..networks import Critic, widen
-from ..registry import check_keys
 from ..space import Space
 from . import checkpoint
-from .nodes import DEFAULTS, GRIDS, nodes
+from .nodes import Nodes, nodes_of
 from .presets import distillable, restores
 from .pupils import Pupil, of_pipeline
 from .recipe import call, settings
@@ -33,7 +32,8 @@ class Distillation:
         teacher: a checkpoint, folder or bundled name; or a text-to-image pipeline of diffusers. The student has its
             process, prediction, space and network.
         nodes, spacing, end: the grid: nodes uniform in "lambda", the half log-SNR, up to `end`, or in "time"; or
-            "trailing", the last index of each of so many equal parts of a discrete schedule. Sub-steps likewise.
+            "trailing", the last index of each of so many equal parts of a discrete schedule. Sub-steps between two
+            nodes are even in lambda, or in time.
         start: half log-SNR of the second node of a grid in "lambda", where the first step of sampling goes straight
             there, as in `restoration`; None for a grid that is uniform from pure noise on.
         jump, substeps, segments, denoising, decay, guidance, noise: as in `methods.Scott`.
@@ -43,10 +43,10 @@ class Distillation:
     """
 
     teacher: str
-    nodes: int = DEFAULTS["nodes"]
-    spacing: str = DEFAULTS["spacing"]
-    end: float = DEFAULTS["end"]
-    start: float | None = DEFAULTS["start"]
+    nodes: int = Nodes.nodes
+    spacing: str = Nodes.spacing
+    end: float = Nodes.end
+    start: float | None = Nodes.start
     jump: int = 3
     substeps: int = 3
     segments: int = 1
@@ -60,9 +60,7 @@ class Distillation:
     embedding: int = 256
 
     def __post_init__(self) -> None:
-        check_keys([self.spacing], GRIDS, "method.spacing")
-        if self.start is not None and self.spacing != "lambda":
-            raise ValueError(f"method.start = {self.start}: only a grid in lambda has one: set method.spacing=lambda")
+        nodes_of(vars(self))
         if min(self.rank, self.embedding) < 0:
             raise ValueError(f"method.rank = {self.rank}, embedding = {self.embedding}: need at least 0")
 
@@ -111,7 +109,7 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
             f"method.guidance = {plan.guidance}: {plan.teacher} knows no classes to be guided to: leave it out"
         )
     method = Scott(
-        pupil.student, teacher, process, pupil.space, nodes(process, vars(plan)),
+        pupil.student, teacher, process, pupil.space, nodes_of(vars(plan)).grid(process),
         registry.build("solver", plan.solver),
         jump=plan.jump, substeps=plan.substeps, between="lambda" if plan.spacing == "lambda" else "time",
         segments=plan.segments, denoising=plan.denoising, decay=plan.decay, guidance=plan.guidance, null=pupil.null,

@@ -1,7 +1,9 @@
 """The times between which a student is taught: the grid of a [method] named "scott"."""
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from .. import times
 from ..generation import in_lambda
 from ..process import Process
 
-__all__ = ["DEFAULTS", "GRIDS", "nodes"]
+__all__ = ["GRIDS", "Nodes", "nodes_of", "taught"]
 
 
 def _uniform_time(process: Process, nodes: int, end: float, start: float | None) -> Tensor:
@@ -23,7 +25,7 @@ def _trailing(process: Process, nodes: int, end: float, start: float | None) -> 
     return torch.cat([grid[:-1], last, grid[-1:]]) if grid[-2] > last > grid[-1] else grid
 
 
-DEFAULTS: dict[str, Any] = {"spacing": "lambda", "nodes": 120, "end": 4.0, "start": None}
+MOST = 1_000_000
 
 GRIDS: dict[str, Callable[[Process, int, float, float | None], Tensor]] = {
     "time": _uniform_time,
@@ -32,7 +34,37 @@ GRIDS: dict[str, Callable[[Process, int, float, float | None], Tensor]] = {
 }
 
 
-def nodes(process: Process, method: Mapping[str, Any]) -> Tensor:
-    """The grid of a [method], (nodes + 1,), from noise to data; what it leaves out is as in `DEFAULTS`."""
-    plan = DEFAULTS | {key: method[key] for key in DEFAULTS if key in method}
-    return GRIDS[plan["spacing"]](process, plan["nodes"], plan["end"], plan["start"])
+@final
+@dataclass(frozen=True)
+class Nodes:
+    """What a [method] says of its grid; see `distillation.Distillation`. ValueError for what makes none."""
+
+    nodes: int = 120
+    spacing: str = "lambda"
+    end: float = 4.0
+    start: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.spacing not in list(GRIDS):
+            raise ValueError(f"unknown method.spacing {self.spacing!r}: there are {', '.join(GRIDS)}")
+        if not (isinstance(self.nodes, int) and 1 <= self.nodes <= MOST):
+            raise ValueError(f"method.nodes = {self.nodes!r}: need a whole number from 1 to {MOST:,}")
+        for name, value in (("end", self.end), ("start", 0.0 if self.start is None else self.start)):
+            if not (isinstance(value, (int, float)) and math.isfinite(value)):
+                raise ValueError(f"method.{name} = {value!r}: need a finite half log-SNR")
+        if self.start is not None and self.spacing != "lambda":
+            raise ValueError(f"method.start = {self.start}: only a grid in lambda has one: set method.spacing=lambda")
+
+    def grid(self, process: Process) -> Tensor:
+        """From noise to data, (nodes + 1,)."""
+        return GRIDS[self.spacing](process, self.nodes, self.end, self.start)
+
+
+def nodes_of(method: Mapping[str, Any]) -> Nodes:
+    """Those of a [method], whatever else it says; ValueError in one line for values that are none."""
+    return Nodes(**{field.name: method[field.name] for field in fields(Nodes) if field.name in method})
+
+
+def taught(process: Process, method: Mapping[str, Any] | None) -> tuple[float, ...]:
+    """The times that a student of a [method] leaps from; none without one."""
+    return tuple(nodes_of(method).grid(process)[:-1].tolist()) if method else ()

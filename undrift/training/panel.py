@@ -125,7 +125,7 @@ def live(method: Scott, data: Source, preview: Preview, folder: Path, recipe: Ma
         view = Photographed(teacher, sheet, _leaps(method, (1, 2), preview.steps), preview.steps)
     elif isinstance(data, Captions):
         scale = 1.0 if method.guidance is None else sum(method.guidance) / 2
-        counts = _counts((1, 2, 4), preview.steps)
+        counts = _leaps(method, (1, 2, 4), preview.steps)
         view = Prompted(open_text_to_image(data.pipeline), data.load(), counts, scale, {"recipe": recipe})
     else:
         if not isinstance(data, Labelled):
