@@ -160,9 +160,13 @@ def test_perceptual_has_the_gradient_of_the_student_in_both_parts():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({}, "need a generator's network"), ({"level": math.nan}, "level = nan"), ({"pixels": 0}, "pixels = 0")],
+    [({"level": math.nan}, "level = nan"), ({"pixels": 0}, "pixels = 0")],
 )
 def test_perceptual_refuses(settings, message):
-    features = {"features": lambda z, level: [z]} if settings else {}
     with pytest.raises(ValueError, match=message):
-        Perceptual(**features, **settings)
+        Perceptual(lambda z, level: [z], **settings)
+
+
+def test_perceptual_without_features_sees_nothing():
+    with pytest.raises(ValueError, match="needs features of a generator's network"):
+        Perceptual()(torch.zeros(1, 2, 3), torch.zeros(2, 3))

@@ -14,6 +14,8 @@ from torch import Tensor
 
 __all__ = ["Distance", "ElementHuber", "Energy", "Perceptual", "PseudoHuber", "Squared"]
 
+SEES_NOTHING = "distance perceptual: needs features of a generator's network that shows them, UNet or NCSNpp"
+
 
 class Distance(ABC):
     """What an error counts, per sample; 0 for a perfect deterministic student."""
@@ -82,7 +84,7 @@ class Perceptual(Distance):
 
     Arguments:
         features: (z (B, ...), level) -> maps (B, C, ...) of clean states that the network takes for those at half
-            log-SNR `level`, clipped to the process; None where there are none, which is refused.
+            log-SNR `level`, clipped to the process; None, as in a recipe, cannot be called.
         level: the lower, the coarser what counts: on Fashion-MNIST 1 was better than -1.
         pixels: weight of the plain squared error, > 0.
     """
@@ -92,8 +94,6 @@ class Perceptual(Distance):
     pixels: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.features is None:
-            raise ValueError("Perceptual features: need a generator's network that shows them, UNet or NCSNpp")
         if not math.isfinite(self.level):
             raise ValueError(f"Perceptual level = {self.level}: need a finite half log-SNR")
         _positive("Perceptual pixels", self.pixels)
@@ -109,7 +109,8 @@ class Perceptual(Distance):
         return (error + 1e-6).sqrt() - 1e-3
 
     def _directions(self, z: Tensor) -> list[Tensor]:
-        assert self.features is not None
+        if self.features is None:
+            raise ValueError(SEES_NOTHING)
         return [phi / (phi.square().mean(1, keepdim=True) + 1e-6).sqrt() for phi in self.features(z, self.level)]
 
 

@@ -11,7 +11,8 @@ from .. import registry
 from ..classify import NoisyClassifier
 from ..denoiser import Denoiser, told
 from ..interop.diffusers_student import is_pipeline
-from ..methods import Contest, Scott
+from ..methods import Contest, Perceptual, Scott
+from ..methods.distance import SEES_NOTHING
 from ..networks import Critic, widen
 from ..space import Space
 from . import checkpoint
@@ -108,13 +109,15 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
         raise ValueError(
             f"method.guidance = {plan.guidance}: {plan.teacher} knows no classes to be guided to: leave it out"
         )
+    distance = registry.build("distance", plan.distance, features=pupil.features)
+    if isinstance(distance, Perceptual) and distance.features is None:
+        raise ValueError(f"{plan.teacher}: {SEES_NOTHING}")
     method = Scott(
         pupil.student, teacher, process, pupil.space, nodes_of(vars(plan)).grid(process),
         registry.build("solver", plan.solver),
         jump=plan.jump, substeps=plan.substeps, between="lambda" if plan.spacing == "lambda" else "time",
         segments=plan.segments, denoising=plan.denoising, decay=plan.decay, guidance=plan.guidance, null=pupil.null,
-        noise=plan.noise, critic=critic, contest=contest,
-        distance=registry.build("distance", plan.distance, features=pupil.features),
+        noise=plan.noise, critic=critic, contest=contest, distance=distance,
     )  # fmt: skip
     pupil.student.taught = tuple(method.grid[:-1].tolist())
     return method, pupil.student, pupil.space
