@@ -14,7 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # A module imports its own level and those below it; a file may have a level of its own within its folder. The
 # `__init__.py` at the top imports lazily and is exempt.
 LEVELS = {
-    **dict.fromkeys(("tensor", "signals", "draws", "noise", "prediction", "degradations", "networks"), 0),
+    **dict.fromkeys(("tensor", "names", "signals", "draws", "noise", "prediction", "degradations", "networks"), 0),
     **dict.fromkeys(("process", "space"), 1),
     **dict.fromkeys(("times", "solvers", "denoiser", "classify"), 2),
     **dict.fromkeys(("guidance", "sample", "likelihood", "latent", "restart", "preset", "large"), 3),

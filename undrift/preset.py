@@ -11,7 +11,7 @@ from .denoiser import Denoise
 from .process import Process
 from .solvers import Consistency, Solver
 
-__all__ = ["STUDENT", "Preset", "chosen", "leaping", "leaps", "snapped"]
+__all__ = ["STUDENT", "Preset", "chosen", "leaping", "leaps", "leaps_usually", "snapped"]
 
 STUDENT = ("consistency", 2)
 """Solver and evaluations of a student."""
@@ -59,10 +59,15 @@ def leaping(grid: Tensor) -> Tensor:
 def chosen(denoise: Denoise, solver: str | None, steps: int | None, usual: tuple[str, int]) -> tuple[str, int]:
     """Solver and evaluations: those given, else the `usual`, or for a student two jumps, one if it knows no more."""
     student = bool(getattr(denoise, "student", False)) and solver in (None, STUDENT[0])
-    default = (STUDENT[0], leaps(getattr(denoise, "taught", ()), [STUDENT[1]])[0]) if student else usual
+    default = leaps_usually(getattr(denoise, "taught", ())) if student else usual
     return solver or default[0], default[1] if steps is None else steps
 
 
 def leaps(taught: Sequence[float], counts: Sequence[int]) -> list[int]:
     """Those of the counts of evaluations that a student of so many times can make; the most if it is none of them."""
     return [count for count in counts if not taught or count <= len(taught)] or [len(taught)]
+
+
+def leaps_usually(taught: Sequence[float]) -> tuple[str, int]:
+    """`STUDENT`, with no more evaluations than it knows times."""
+    return STUDENT[0], leaps(taught, [STUDENT[1]])[0]

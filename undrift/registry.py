@@ -11,7 +11,6 @@ becomes known by one line: `registry.CLASSES["process"]["mine"] = Mine`.
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -20,6 +19,7 @@ import torch
 
 from . import denoiser, methods, networks, prediction, process, restart, solvers, space
 from .interop import irsde
+from .names import check_keys
 from .training import average
 
 __all__ = ["CLASSES", "build", "check_keys", "describe", "fitted"]
@@ -210,12 +210,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
     return value if value is None or isinstance(value, bool | int | float | str) else describe(value)
-
-
-def check_keys(given: Any, known: Any, what: str) -> None:
-    """ValueError naming the first of `given` that is not among `known`, what it may have meant, and what exists."""
-    for key in given:
-        if key not in list(known):
-            close = get_close_matches(str(key), [str(k) for k in known], 1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise ValueError(f"unknown {what} {key!r}: {hint}There are {', '.join(known) or 'none'}")

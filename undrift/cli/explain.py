@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from .. import __version__, generation, registry, restoration
 from ..degradations import TASKS
-from ..preset import STUDENT, Preset, leaps
+from ..preset import Preset, leaps_usually
 from ..process import Process
 from ..training import checkpoint, recipe
 from ..training.nodes import taught
@@ -94,7 +94,7 @@ def _teacher(tables: Mapping[str, Any]) -> dict[str, Any] | None:
 def usual(subject: Subject) -> tuple[str, int]:
     """Solver and evaluations of the run to show where none are asked for."""
     times = taught_of(subject)
-    return (STUDENT[0], leaps(times, [STUDENT[1]])[0]) if times else restoration.USUAL
+    return leaps_usually(times) if times else restoration.USUAL
 
 
 def taught_of(subject: Subject) -> tuple[float, ...]:
@@ -179,9 +179,8 @@ def _model(name: str) -> str:
 
 def _student(method: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, str]:
     """Whose student it is, how it was taught, and how it samples."""
-    times = taught(registry.build("process", card["process"]), method)
-    steps = leaps(times, [STUDENT[1]])[0]
-    samples = f"{steps} evaluation{'s' * (steps > 1)} with {STUDENT[0]}"
+    solver, steps = leaps_usually(taught(registry.build("process", card["process"]), method))
+    samples = f"{steps} evaluation{'s' * (steps > 1)} with {solver}"
     critic = card["training"]["recipe"].get("critic")
     made = {key: value for key, value in method.items() if key not in ("name", "teacher")}
     command = "restore" if checkpoint.observes(card["space"]) else "sample"

@@ -96,10 +96,8 @@ def drawn(
         yield y
         return
     preset = presets(denoiser.process, denoiser.prediction)[setting.solver]
-    grid, photographs = (
-        preset.times(denoiser.process, setting.evaluations, denoiser.taught),
-        y.to(next(denoiser.parameters()).device),
-    )
+    grid = preset.times(denoiser.process, setting.evaluations, denoiser.taught)
+    photographs = y.to(next(denoiser.parameters()).device)
     with torch.no_grad():
         observed, space = space.observed(photographs)
     told = seen(denoiser, photographs) | telling(

@@ -197,7 +197,7 @@ def _opened(path: str | Path, kind: str, make: Callable[..., Model]) -> tuple[Mo
         autoencoder.requires_grad_(False).eval()
     if isinstance(model, Denoiser):
         model.see = Eyes(folder / CLIP) if (folder / CLIP).is_file() else None
-        model.student, model.taught = method_of(card) is not None, times
+        model.student, model.taught = bool(times), times
         model.tasks = tuple(card["training"].get("tasks") or ())
     return model.requires_grad_(False).eval(), space
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import times
 from ..generation import in_lambda
+from ..names import check_keys
 from ..process import Process
 
 __all__ = ["GRIDS", "Nodes", "nodes_of", "taught"]
@@ -45,8 +46,7 @@ class Nodes:
     start: float | None = None
 
     def __post_init__(self) -> None:
-        if self.spacing not in list(GRIDS):
-            raise ValueError(f"unknown method.spacing {self.spacing!r}: there are {', '.join(GRIDS)}")
+        check_keys([self.spacing], GRIDS, "method.spacing")
         if not (isinstance(self.nodes, int) and 1 <= self.nodes <= MOST):
             raise ValueError(f"method.nodes = {self.nodes!r}: need a whole number from 1 to {MOST:,}")
         for name, value in (("end", self.end), ("start", 0.0 if self.start is None else self.start)):

@@ -25,6 +25,7 @@ from ..data import Batch, generator
 from ..denoiser import Denoiser
 from ..interop.diffusers_text import open_text_to_image
 from ..methods import Scott, balance, leak
+from ..preset import leaps
 from ..space import Space
 from .alarms import alarms
 from .captions import Captions
@@ -122,10 +123,10 @@ def live(method: Scott, data: Source, preview: Preview, folder: Path, recipe: Ma
         sheet = preview.sheet(data.split()[1], data.chosen(), folder / "preview")
         if sheet is None:
             return None
-        view = Photographed(teacher, sheet, _leaps(method, (1, 2), preview.steps), preview.steps)
+        view = Photographed(teacher, sheet, _counts(method, (1, 2), preview.steps), preview.steps)
     elif isinstance(data, Captions):
         scale = 1.0 if method.guidance is None else sum(method.guidance) / 2
-        counts = _leaps(method, (1, 2, 4), preview.steps)
+        counts = _counts(method, (1, 2, 4), preview.steps)
         view = Prompted(open_text_to_image(data.pipeline), data.load(), counts, scale, {"recipe": recipe})
     else:
         if not isinstance(data, Labelled):
@@ -134,20 +135,18 @@ def live(method: Scott, data: Source, preview: Preview, folder: Path, recipe: Ma
         middle = None if method.guidance is None else sum(method.guidance) / 2
         view = Generated(
             teacher, tuple(facts["shape"]), len(facts["classes"]), (data.path, data.size),
-            _leaps(method, (1, 2, 4), preview.steps), preview.steps, preview.features, preview.samples, middle,
+            _counts(method, (1, 2, 4), preview.steps), preview.steps, preview.features, preview.samples, middle,
         )  # fmt: skip
         if not preview.features:
             tqdm.write("no preview.features, a classifier to measure distances with: pictures only, and no best/")
     return LivePanel(method, view, folder, recipe)
 
 
-def _counts(usual: tuple[int, ...], also: int) -> tuple[int, ...]:
-    return tuple(sorted({*usual, also}))
-
-
-def _leaps(method: Scott, usual: tuple[int, ...], also: int) -> tuple[int, ...]:
+def _counts(method: Scott, usual: tuple[int, ...], also: int) -> tuple[int, ...]:
     """The evaluations to show of a student, which leaps from its nodes alone; ValueError for `also` of more."""
-    nodes = len(method.grid) - 1
-    if also > nodes:
-        raise ValueError(f"preview.steps = {also}: a student of method.nodes = {nodes} makes no more leaps: lower it")
-    return _counts(tuple(count for count in usual if count <= nodes), also)
+    nodes = method.grid[:-1].tolist()
+    if also > len(nodes):
+        raise ValueError(
+            f"preview.steps = {also}: a student of method.nodes = {len(nodes)} makes no more leaps: lower it"
+        )
+    return tuple(sorted({*leaps(nodes, usual), also}))
