@@ -18,13 +18,14 @@ from undrift.denoiser import Denoiser, GaussianMixture
 from undrift.networks import UNet
 from undrift.noise import Brownian, PerSample, Replay
 from undrift.prediction import data
-from undrift.process import DDIM, EDM, VE, VP, Flow, Fresh, Interval, MeanReverting, SubVP, Table
+from undrift.process import DDIM, EDM, VE, VP, Flow, Fresh, Interval, MeanReverting, Phased, SubVP, Table
 from undrift.restart import Restart
 from undrift.sample import sample, trajectory
 from undrift.solvers import (
     AdaptiveExponential,
     Ancestral,
     AnnealedLangevin,
+    Consistency,
     Corrected,
     DormandPrince,
     EulerMaruyama,
@@ -84,6 +85,10 @@ CASES = {  # what goes wrong: (the call, words of its message)
     "dp norm": (lambda: DormandPrince(norm="max"), "'max'"),
     "dp progress": (lambda: DormandPrince().step(NAN, VP(), ONE, *ENDS, (0,), Replay([])), "t = 1 of sample 0"),
     "ddim eta": (lambda: DDIM(1.5), "eta = 1.5"),
+    "phased edges": (lambda: Phased((1.0, 0.5)), "edges = (1.0, 0.5)"),
+    "phased edge": (lambda: Phased((float("nan"),)), "edges = (nan,)"),
+    "phased step": (lambda: Phased((0.0,)).exponent(f64(-1), f64(1)), "edges = (0.0,): a step passes over one"),
+    "consistency edges": (lambda: Consistency(0.5, (0.3,)), "fresh = 0.5 with edges"),
     "fresh share": (lambda: Fresh(-0.1), "share = -0.1"),
     "interval tau": (lambda: Interval(-1.0), "-1.0"),
     "ae tau": (lambda: AdaptiveExponential(tau=-1.0), "tau=-1.0"),

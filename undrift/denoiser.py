@@ -148,6 +148,8 @@ class Denoiser(nn.Module):
     """Whether it was distilled to jump: its estimate then is of the end of a path, not of the mean of z_0."""
     taught: tuple[float, ...] = ()
     """The times, from noise to data, that a student was distilled at; empty for a model that is none."""
+    edges: tuple[float, ...] = ()
+    """Those of them at which segments end, to which it leaps before the data; empty for one that leaps to the data."""
     tasks: tuple[str, ...] = ()
     """Names of the degradations that a restorer's `label` counts; empty for one that judges by itself alone."""
     see: Callable[[Tensor], dict[str, Tensor]] | None = None

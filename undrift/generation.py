@@ -97,7 +97,7 @@ def generate(
     """Images (b, C, H, W) in [0, 1], in batches of at most `batch`, one image per seed.
 
     Arguments:
-        denoise: a model, or what `guidance` made of it; of a student that is so wrapped give the `grid` that it knows.
+        denoise: a model, or what `guidance` made of it.
         shape: (C, H, W).
         seeds: image i depends on seeds[i] and label[i] alone, not on the batch.
         steps: network evaluations, at least 1; None for 10, or 2 of a student.
@@ -127,8 +127,8 @@ def generate(
         raise ValueError(f"batch = {batch}: need at least 1 image")
     if not 0 < temperature < float("inf"):
         raise ValueError(f"temperature = {temperature}: need a positive number, 1 for the noise as it is")
-    preset = PRESETS[solver]
-    grid = preset.times(process, steps, getattr(denoise, "taught", ())) if grid is None else grid
+    preset = PRESETS[solver].of(denoise)
+    grid = preset.grid(process, steps) if grid is None else grid
     cond = {key: value.to(device) if torch.is_tensor(value) else value for key, value in cond.items()}
     channels = getattr(denoise, "noise_channels", 0) if noise_channels is None else noise_channels
     for first in range(0, len(seeds), batch):

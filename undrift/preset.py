@@ -1,8 +1,8 @@
 """A solver with the grid that suits it, under a name: what a practitioner chooses; and what suits where nothing is."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -26,29 +26,40 @@ class Preset:
     grid: Callable[[Process, int], Tensor]
     about: str
 
-    def times(self, process: Process, evaluations: int, taught: Sequence[float] = ()) -> Tensor:
-        """The grid; where a student leaps along it, from the nearest in lambda of the times that it was `taught`.
+    def of(self, denoise: Any) -> "Preset":
+        """The same for this model: a student leaps from the nearest in lambda of the times that it was taught.
 
-        A student of few nodes knows no others: between them it makes no images. ValueError for more than it knows.
+        A student of few nodes knows no others, between them it makes no images; and one that was taught in segments
+        leaps to their ends. Its grid raises ValueError for evaluations more than its times or fewer than its segments.
         """
-        grid = self.grid(process, evaluations)
-        return snapped(process, grid, taught) if isinstance(self.solver, Consistency) else grid
+        taught, edges = _of(denoise, "taught", ()), _of(denoise, "edges", ())
+        if not (taught and isinstance(self.solver, Consistency)):
+            return self
+
+        def grid(process: Process, evaluations: int) -> Tensor:
+            return snapped(process, self.grid(process, evaluations), taught, edges)
+
+        return replace(self, grid=grid, solver=replace(self.solver, edges=tuple(edges)))
 
 
-def snapped(process: Process, grid: Tensor, taught: Sequence[float]) -> Tensor:
-    """A grid moved to the times that a student knows, each once; as it is where none are told. See `Preset.times`."""
+def snapped(process: Process, grid: Tensor, taught: Sequence[float], edges: Sequence[float] = ()) -> Tensor:
+    """A grid moved to the times that a student knows, each once, and all ends of its segments; see `Preset.of`."""
     evaluations = len(grid) - 1
-    if not taught:
-        return grid
     if evaluations > len(taught):
         raise ValueError(f"{evaluations} evaluations of a student that leaps from {len(taught)} times: ask for fewer")
+    if evaluations <= len(edges):
+        raise ValueError(f"{evaluations} evaluations of a student of {len(edges) + 1} segments: ask for one for each")
     nodes = torch.tensor(taught, dtype=torch.float64)
     lam, lams = process.half_log_snr(grid[:-1].double()), process.half_log_snr(nodes)
     taken = [0]  # both begin at pure noise
     for place in range(1, evaluations):
         nearest = int((lams - lam[place]).abs().argmin())
         taken.append(min(max(nearest, taken[-1] + 1), len(nodes) - evaluations + place))
-    return torch.cat([nodes[taken].to(grid), grid[-1:]])
+    fixed = {0, *(taught.index(edge) for edge in edges)}
+    for edge in sorted(fixed - set(taken)):
+        taken.remove(min(set(taken) - fixed, key=lambda k: abs(k - edge)))
+        taken.append(edge)
+    return torch.cat([nodes[sorted(taken)].to(grid), grid[-1:]])
 
 
 def leaping(grid: Tensor) -> Tensor:
@@ -58,16 +69,24 @@ def leaping(grid: Tensor) -> Tensor:
 
 def chosen(denoise: Denoise, solver: str | None, steps: int | None, usual: tuple[str, int]) -> tuple[str, int]:
     """Solver and evaluations: those given, else the `usual`, or for a student two jumps, one if it knows no more."""
-    student = bool(getattr(denoise, "student", False)) and solver in (None, STUDENT[0])
-    default = leaps_usually(getattr(denoise, "taught", ())) if student else usual
+    student = bool(_of(denoise, "student", False)) and solver in (None, STUDENT[0])
+    default = leaps_usually(_of(denoise, "taught", ()), _of(denoise, "edges", ())) if student else usual
     return solver or default[0], default[1] if steps is None else steps
 
 
-def leaps(taught: Sequence[float], counts: Sequence[int]) -> list[int]:
-    """Those of the counts of evaluations that a student of so many times can make; the most if it is none of them."""
-    return [count for count in counts if not taught or count <= len(taught)] or [len(taught)]
+def leaps(taught: Sequence[float], counts: Sequence[int], edges: Sequence[float] = ()) -> list[int]:
+    """Those of the counts of evaluations that a student of these times can make; the nearest if it is none of them."""
+    most, least = len(taught) if taught else max(counts), len(edges) + 1
+    return [count for count in counts if least <= count <= most] or [min(max(counts[-1], least), most)]
 
 
-def leaps_usually(taught: Sequence[float]) -> tuple[str, int]:
-    """`STUDENT`, with no more evaluations than it knows times."""
-    return STUDENT[0], leaps(taught, [STUDENT[1]])[0]
+def leaps_usually(taught: Sequence[float], edges: Sequence[float] = ()) -> tuple[str, int]:
+    """`STUDENT`, with no more evaluations than it knows times, and no fewer than its segments."""
+    return STUDENT[0], leaps(taught, [STUDENT[1]], edges)[0]
+
+
+def _of(denoise: Denoise, name: str, default: Any) -> Any:
+    """What a model says of itself, also where guidance is wrapped around it."""
+    while not hasattr(denoise, name) and hasattr(denoise, "denoise"):
+        denoise = denoise.denoise
+    return getattr(denoise, name, default)

@@ -92,7 +92,13 @@ CLASSES: dict[str, dict[str, type]] = {
         "restart": restart.Restart,
         "consistency": solvers.Consistency,
     },
-    "tau": {"ddim": process.DDIM, "er_sde_5": process.ERSDE5, "fresh": process.Fresh, "interval": process.Interval},
+    "tau": {
+        "ddim": process.DDIM,
+        "er_sde_5": process.ERSDE5,
+        "fresh": process.Fresh,
+        "interval": process.Interval,
+        "phased": process.Phased,
+    },
     "game": {
         "hinge": methods.Hinge,
         "least_squares": methods.LeastSquares,

@@ -194,8 +194,8 @@ def restore(
     if y.ndim != 3 or y.shape[0] != 3:
         raise ValueError(f"image of shape {tuple(y.shape)}: need (3, H, W), values in [0, 1]")
     process = denoiser.process
-    preset = presets(process, denoiser.prediction)[solver]
-    grid = preset.times(process, steps, denoiser.taught)
+    preset = presets(process, denoiser.prediction)[solver].of(denoiser)
+    grid = preset.grid(process, steps)
     device = next(denoiser.parameters()).device
     began = time.perf_counter()
     plain = isinstance(space, Pixels | Residual) and not denoiser.noise_channels

@@ -8,7 +8,7 @@ import torch
 from oracles import PROCESSES, Mixture, f64, inner_times, run, scale_of
 
 from undrift.noise import Replay
-from undrift.process import DDIM, ERSDE5, VP, Fresh, Interval, NoiseControl, Table, noise_exponent
+from undrift.process import DDIM, ERSDE5, VP, Fresh, Interval, NoiseControl, Phased, Table, noise_exponent
 from undrift.solvers import Exponential
 
 LOG_ABAR = torch.log1p(-(torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2)).cumsum(0)
@@ -24,6 +24,7 @@ CONTROLS: dict[str, NoiseControl] = {
     "Interval, all": Interval(1.3),
     "Fresh(0.3)": Fresh(0.3),
     "Fresh(1)": Fresh(1),
+    "Phased": Phased(),
 }
 each = pytest.mark.parametrize("control", CONTROLS.values(), ids=CONTROLS.keys())
 everywhere = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
@@ -113,6 +114,22 @@ def test_fresh(share):
     close(r, ratio * math.sqrt(1 - share**2))
 
 
+def test_phased():
+    """To the end of the segment the noise is kept; before it, as if one had gone there and come back, forwards."""
+    control, lam = Phased((-1.0, 2.0)), f64([-5, -3, -1, 0.5, 2, 6])
+    found = control.exponent(lam[:-1], lam[1:])
+    assert found.tolist() == [pytest.approx(2.0), 0.0, pytest.approx(1.5), 0.0, math.inf]
+    # z_e = alpha_e x + sigma_e old, then forwards from e to s: of the old noise alpha_s sigma_e / alpha_e is left.
+    process, s, e = VP(), *VP().time(f64([-3, -1]))
+    (alpha_s, sigma_s), (alpha_e, sigma_e) = process.alpha_sigma(s), process.alpha_sigma(e)
+    assert float(sigma_s * torch.exp(-found[0])) == pytest.approx(float(alpha_s * sigma_e / alpha_e), rel=1e-9)
+    assert torch.equal(Phased().exponent(*pairs()), Fresh(1).exponent(*pairs()))
+    assert control.exponent(f64(-math.inf), f64(-1)).item() == 0
+    assert control.exponent(f64(-1 - 1e-9), f64(1)).item() == pytest.approx(1.0)  # it stands at the edge
+    with pytest.raises(ValueError, match="a step passes over one of them: let it end there"):
+        control.exponent(f64(-3), f64(1))
+
+
 @each
 def test_exponents_are_not_negative(control):
     exponent = control.exponent(*pairs())
@@ -132,7 +149,7 @@ def test_who_is_additive():
             torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-13)
         elif name == "DDIM(1)":  # log1p(expm1(-2h)) loses digits for large h, where e^-2h matters no more
             close(torch.exp(-parts.clamp(max=5)), torch.exp(-whole.clamp(max=5)))
-        elif name != "Fresh(1)":
+        elif name not in ("Fresh(1)", "Phased"):
             assert (parts > whole * 1.001).any()
 
 

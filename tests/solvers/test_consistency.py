@@ -9,7 +9,7 @@ from torch import nn
 
 from undrift import prediction
 from undrift.denoiser import Denoiser, LogNoise, Sigma, Time
-from undrift.noise import Replay
+from undrift.noise import Gaussian, Replay
 from undrift.prediction import MLNoise
 from undrift.process import VP
 from undrift.sample import trajectory
@@ -49,6 +49,41 @@ def test_algorithm_1(process, planned):
         for t, s in pairwise(times):
             out, _ = solver.step(denoise, process, out, t.expand(9), s.expand(9), (), noise)
     torch.testing.assert_close(out, z, rtol=0, atol=0)
+
+
+def test_a_student_of_segments_follows_the_flow_from_edge_to_edge():
+    """Of a Gaussian of spread 0.6, with the exact map to the end of each segment: in as many leaps as segments the flow
+    itself, noise or not; in more, taking noise again within them, the same spread.
+    """
+    process, spread = VP(), 0.6
+    times = torch.cat([f64([1.0]), process.time(f64([-2.5, -0.5, 1.0])), f64([0.0])])
+    edges = (float(times[2]),)
+    scale = {
+        float(t): ((process.alpha_sigma(t)[0] * spread) ** 2 + process.alpha_sigma(t)[1] ** 2).sqrt() for t in times
+    }
+
+    def denoise(z, t):
+        e = times[2] if t > times[2] else times[4]
+        (alpha_t, sigma_t), (alpha_e, sigma_e) = process.alpha_sigma(t), process.alpha_sigma(e)
+        wanted = z * scale[float(e)] / scale[float(t)]
+        return (wanted - z * sigma_e / sigma_t) / (alpha_e - alpha_t * sigma_e / sigma_t)
+
+    z = torch.randn(20_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * scale[1.0]
+    leaps = torch.stack([times[0], times[2], times[4]])
+    solver, noise = Consistency(edges=edges), Gaussian(torch.Generator().manual_seed(1))
+    for planned in (True, False):
+        found = z
+        if planned:
+            found = run(denoise, process, z, leaps, solver, noise)
+        else:
+            for t, s in pairwise(leaps):
+                found, _ = solver.step(denoise, process, found, t, s, (), noise)
+        torch.testing.assert_close(found, z * scale[0.0] / scale[1.0], rtol=1e-9, atol=1e-9)
+    many = run(denoise, process, z, times, solver, noise)
+    assert many.std().item() == pytest.approx(spread, rel=0.015)
+    assert (many - found).abs().max() > 0.1
+    with pytest.raises(ValueError, match="a step passes over one of them"):
+        run(denoise, process, z, times[[0, 3, 4]], solver, noise)
 
 
 @everywhere

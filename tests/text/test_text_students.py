@@ -8,9 +8,10 @@ import pytest
 import torch
 from diffusers import LCMScheduler, StableDiffusionPipeline
 
+from undrift import times
 from undrift.cli.main import main
 from undrift.data import read as read_image
-from undrift.evaluation.prompted import grid_of, pictures
+from undrift.evaluation.prompted import pictures, preset_of
 from undrift.interop import diffusers_student
 from undrift.interop.diffusers_student import low_rank, read_facts, with_guidance
 from undrift.interop.diffusers_text import open_text_to_image
@@ -130,9 +131,10 @@ def test_a_whole_student_is_a_pipeline_of_plain_diffusers(whole, parts, captione
     assert student.denoiser.student
     process, taught = student.denoiser.process, student.denoiser.taught
     assert taught == (999, 749, 499, 249, 0)
-    assert grid_of(process, "consistency", 3, taught).tolist() == [999, 749, 249, -math.inf]
+    leaping = preset_of(student.denoiser, "consistency")
+    assert leaping.grid(process, 3).tolist() == [999, 749, 249, -math.inf]
     for count in (1, 2, 4):
-        assert grid_of(process, "consistency", count, taught).equal(grid_of(process, "consistency", count))
+        assert leaping.grid(process, count).equal(times.trailing(process, count))
     drift = student.denoiser.network.unet.conv_out.weight - parts.denoiser.network.unet.conv_out.weight
     assert drift.abs().max() > 1e-3  # it has learnt something
     # One evaluation from the same noise: LCM's boundary condition differs from ours by a millionth at t = 999.

@@ -16,14 +16,16 @@ from torch import nn
 
 import undrift
 from undrift.classify import NoisyClassifier
+from undrift.cli.main import main
 from undrift.data import Batch, generator
 from undrift.evaluation import Setting, restored
 from undrift.generation import generate, in_lambda
 from undrift.methods import Contest, Energy, Hinge, LeastSquares, Scott, Squared, balance
 from undrift.metrics import psnr
 from undrift.networks import Classifier, UNet
+from undrift.noise import PerSample
 from undrift.process import ERSDE5
-from undrift.solvers import Exponential
+from undrift.solvers import Exponential, consistency_map
 from undrift.training import state
 from undrift.training.build import build
 from undrift.training.checkpoint import load, read_card
@@ -256,8 +258,43 @@ def test_a_student_of_few_times_is_shown_and_loaded_with_them(world, tmp_path):
     assert student.taught == tuple(in_lambda(student.process, 2)[:-1].tolist())
     with pytest.raises(ValueError, match="4 evaluations of a student that leaps from 2 times"):
         next(generate(student, student.process, space, shape=(1, 8, 8), seeds=[0], label=torch.tensor([0]), steps=4))
-    with pytest.raises(ValueError, match=r"preview.steps = 4: a student of method.nodes = 2 makes no more leaps"):
+    with pytest.raises(ValueError, match=r"preview.steps = 4: a student of method.nodes = 2 and .* no more than nodes"):
         train(override(table, ["preview.steps=4"]), tmp_path / "other")
+
+
+def test_a_student_of_segments_leaps_to_their_ends(world, tmp_path, capsys):
+    many = [
+        "method.nodes=4",
+        "method.segments=2",
+        "method.jump=2",
+        "training.steps=2",
+        f"preview.features={world.classifier}",
+    ]
+    table = override(distilling(world.generator, "lcm", world.samples), [*TINY, *many, "method.spacing=lambda"])
+    made = train(table, tmp_path / "run")
+    shown = lines(tmp_path / "run")[-1]
+    assert {f"panel/fd/{n}" in shown for n in (2, 4)} == {True}
+    assert "panel/fd/1" not in shown
+    student, space = load(made.model)
+    assert student.edges == (student.taught[2],)
+    told = {"shape": (1, 8, 8), "seeds": [3], "label": torch.tensor([1])}
+    ours = next(generate(student, student.process, space, **told))
+    noise = PerSample([3])
+    z = (
+        noise(torch.zeros(1, 1, 8, 8), torch.ones(()), torch.ones(()))
+        * student.process.alpha_sigma(torch.tensor(1.0))[1]
+    )
+    for t, end in ((student.taught[0], student.taught[2]), (student.taught[2], 0.0)):
+        times = torch.tensor([t, end], dtype=torch.float64)
+        z = consistency_map(student, student.process, z.float(), *times, label=torch.tensor([1]))
+    torch.testing.assert_close(ours, space.decode(z).clamp(0, 1), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="1 evaluations of a student of 2 segments: ask for one for each"):
+        next(generate(student, student.process, space, steps=1, **told))
+    with pytest.raises(ValueError, match=r"preview.steps = 1: a student of method.nodes = 4 and method.segments = 2"):
+        train(override(table, ["preview.steps=1"]), tmp_path / "other")
+    assert main(["info", str(made.model), "--steps", "2"]) == 0
+    assert main(["info", str(made.model), "--steps", "1"]) == 2
+    assert "a student of 2 segments" in capsys.readouterr().err
 
 
 def test_a_student_of_zero_rate_is_measured_as_its_teacher_would_be(world, tmp_path):

@@ -66,7 +66,9 @@ def evaluate(
     network = _extractor(extractor, fid, device)
     guide = classifier_free(denoiser.process, classes, guidance)
     guided = {} if guidance == 1 else {"guidance": guidance}
-    usual, counts = (STUDENT[0], leaps(denoiser.taught, [1, 2, 4])) if denoiser.student else ("ode-2c", [5, 10, 20])
+    usual, counts = (
+        (STUDENT[0], leaps(denoiser.taught, [1, 2, 4], denoiser.edges)) if denoiser.student else ("ode-2c", [5, 10, 20])
+    )
     samplers = [
         sampler(denoiser, space, spec, real.shape, seed=seed, classes=classes, guide=guide, facts=guided)
         for spec in specs(solver or [usual], steps or counts)

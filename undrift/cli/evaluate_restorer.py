@@ -36,7 +36,9 @@ def assess(
     fid: str | None,
 ) -> int:
     """The exit code; None stands for what suits a restorer."""
-    usual, counts = ([STUDENT[0]], leaps(denoiser.taught, [1, 2])) if denoiser.student else (["ode-2"], [5, 8])
+    usual, counts = (
+        ([STUDENT[0]], leaps(denoiser.taught, [1, 2], denoiser.edges)) if denoiser.student else (["ode-2"], [5, 8])
+    )
     if baseline is None:
         baseline = [] if denoiser.student else ["posterior:100"]  # a student's steps sample no posterior
     settings = settings_of(solver or usual, steps or counts, baseline, samples or 1)

@@ -16,7 +16,7 @@ from ..degradations import TASKS
 from ..preset import Preset, leaps_usually
 from ..process import Process
 from ..training import checkpoint, recipe
-from ..training.nodes import taught
+from ..training.nodes import Lesson, lesson
 from .explain_recipe import explain_recipe
 from .recipes import find_recipe, known_recipes
 from .text import described, rows, table, times_of
@@ -71,7 +71,12 @@ def process_of(subject: Subject) -> Process:
 
 
 def presets_of(subject: Subject) -> dict[str, Preset]:
-    """Those for restoring where the state is a residual, else those for generating."""
+    """Those for restoring where the state is a residual, else those for generating; as a student makes them."""
+    learnt = _lesson(subject)
+    return {name: preset.of(learnt) for name, preset in _presets(subject).items()}
+
+
+def _presets(subject: Subject) -> dict[str, Preset]:
     if subject.process:
         return restoration.PRESETS if subject.process == "mean_reverting" else generation.PRESETS
     if subject.recipe is not None:
@@ -93,18 +98,18 @@ def _teacher(tables: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def usual(subject: Subject) -> tuple[str, int]:
     """Solver and evaluations of the run to show where none are asked for."""
-    times = taught_of(subject)
-    return leaps_usually(times) if times else restoration.USUAL
+    learnt = _lesson(subject)
+    return leaps_usually(learnt.taught, learnt.edges) if learnt.taught else restoration.USUAL
 
 
-def taught_of(subject: Subject) -> tuple[float, ...]:
-    """The times that a student was taught; empty for what is none."""
+def _lesson(subject: Subject) -> Lesson:
+    """What a student was taught; nothing for what is none."""
     if subject.recipe is not None:
         tables = recipe.override(recipe.read(subject.recipe))
         method = tables["method"] if recipe.method(tables) == "scott" else None
     else:
         method = checkpoint.method_of(checkpoint.read_card(subject.model)) if subject.model else None
-    return taught(process_of(subject), method)
+    return lesson(process_of(subject), method)
 
 
 def explain(subject: Subject) -> str:
@@ -179,7 +184,8 @@ def _model(name: str) -> str:
 
 def _student(method: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, str]:
     """Whose student it is, how it was taught, and how it samples."""
-    solver, steps = leaps_usually(taught(registry.build("process", card["process"]), method))
+    learnt = lesson(registry.build("process", card["process"]), method)
+    solver, steps = leaps_usually(learnt.taught, learnt.edges)
     samples = f"{steps} evaluation{'s' * (steps > 1)} with {solver}"
     critic = card["training"]["recipe"].get("critic")
     made = {key: value for key, value in method.items() if key not in ("name", "teacher")}

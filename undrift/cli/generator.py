@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoise, Denoiser
-from ..evaluation.prompted import grid_of
+from ..evaluation.prompted import preset_of
 from ..guidance import ClassifierFree
 from ..interop.diffusers_student import is_pipeline
 from ..preset import STUDENT
@@ -87,7 +87,7 @@ class Generator:
     def grid(self, solver: str, steps: int) -> Tensor | None:
         """Times other than the usual ones of that solver: those at which a pipeline's students were trained."""
         leaps = self.pipeline is not None and solver == STUDENT[0]
-        return grid_of(self.process, solver, steps, self.denoiser.taught) if leaps else None
+        return preset_of(self.denoiser, solver).grid(self.process, steps) if leaps else None
 
     def guided(self, scale: float | None, negative: str | None = None) -> tuple[Denoise, dict[str, Any]]:
         """The denoiser, with classifier-free guidance unless scale = 1, and what it is to be told.

@@ -36,7 +36,7 @@ def run(*, what: str | None, steps: int | None, solver: str | None) -> int:
         usual = explain.usual(subject)
         solver, steps = solver or usual[0], steps or usual[1]
         told = explain.process_of(subject), explain.presets_of(subject)
-        print(run_plan(*told, steps, solver, explain.taught_of(subject)))
+        print(run_plan(*told, steps, solver))
     else:
         print(explain.explain(subject))
     return 0

@@ -1,6 +1,6 @@
 """The steps of a run, before it runs: times, the path at them, network calls, and the solver's coefficients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
@@ -16,13 +16,11 @@ from .text import table
 __all__ = ["run_plan"]
 
 
-def run_plan(
-    process: Process, presets: Mapping[str, Preset], steps: int, solver: str, taught: Sequence[float] = ()
-) -> str:
+def run_plan(process: Process, presets: Mapping[str, Preset], steps: int, solver: str) -> str:
     """A table with one row per step from t to s: alpha, sigma and lambda at t; ValueError for an unknown solver."""
     check_keys([solver], presets, "solver")
     preset = presets[solver]
-    times = preset.times(process, steps, taught)
+    times = preset.grid(process, steps)
     calls = _calls(process, times, preset.solver)
     alpha, sigma = process.alpha_sigma(times)
     lam = alpha.log() - sigma.log()

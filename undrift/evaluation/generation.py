@@ -107,7 +107,8 @@ def sampler(
         facts: what `guide` does, for the stamp.
     """
     solver, steps = parsed(spec)
-    grid, counted = PRESETS[solver].times(denoiser.process, steps, denoiser.taught), Counted(denoiser)
+    preset, counted = PRESETS[solver].of(denoiser), Counted(denoiser)
+    grid = preset.grid(denoiser.process, steps)
 
     def make(numbers: range) -> Tensor:
         counted.asked = 0

@@ -6,6 +6,7 @@ images = pictures(parts, ["a photo of a boot"], [7], "ode-2:20", guidance=3.0)
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,26 +18,24 @@ from .. import times
 from ..data import generator
 from ..data.captioned import Captioned
 from ..data.crop import central
-from ..denoiser import Denoise
+from ..denoiser import Denoise, Denoiser
 from ..generation import PRESETS
 from ..guidance import ClassifierFree
 from ..interop.diffusers_text import TextToImage
 from ..noise import PerSample
-from ..preset import STUDENT, snapped
-from ..process import Process
+from ..preset import STUDENT, Preset
 from ..sample import sample
 from ..training.files import digests
 from .generation import Reference, Sampler
 from .specs import Counted, known, parsed
 
-__all__ = ["captioned_reference", "guided", "pictures", "pipeline_fingerprint", "prompted_sampler"]
+__all__ = ["captioned_reference", "guided", "pictures", "pipeline_fingerprint", "preset_of", "prompted_sampler"]
 
 
-def grid_of(process: Process, solver: str, steps: int, taught: Sequence[float] = ()) -> Tensor:
-    """The times of a solver. Students of pipelines leap from where LCMScheduler does, trailing indices, if taught."""
-    if solver != STUDENT[0]:
-        return PRESETS[solver].grid(process, steps)
-    return snapped(process, times.trailing(process, steps), taught)
+def preset_of(denoiser: Denoiser, solver: str) -> Preset:
+    """A solver for a pipeline. Students of pipelines leap from where LCMScheduler does, trailing indices, if taught."""
+    preset = PRESETS[solver]
+    return (replace(preset, grid=times.trailing) if solver == STUDENT[0] else preset).of(denoiser)
 
 
 def guided(parts: TextToImage, denoise: Denoise, scale: float) -> tuple[Denoise, dict[str, Any]]:
@@ -76,13 +75,14 @@ def pictures(
         raise ValueError(f"{len(captions)} captions for {len(seeds)} seeds: give one each")
     solver, steps = parsed(spec)
     process, device = parts.denoiser.process, next(parts.denoiser.parameters()).device
-    grid, noise = grid_of(process, solver, steps, parts.denoiser.taught), PerSample(seeds)
+    preset, noise = preset_of(parts.denoiser, solver), PerSample(seeds)
+    grid = preset.grid(process, steps)
     estimate, told = guided(parts, denoise or parts.denoiser, guidance)
     like = torch.zeros(len(seeds), *parts.shape, device=device)
     start = float(process.alpha_sigma(grid[0])[1]) * noise(like, grid[0], grid[0])
     cond = {name: value.to(device) for name, value in parts.encode(captions).items()}
     return sample(
-        estimate, process, parts.space, shape=start.shape, times=grid, solver=PRESETS[solver].solver, noise=noise,
+        estimate, process, parts.space, shape=start.shape, times=grid, solver=preset.solver, noise=noise,
         start=start, **cond, **told,
     )  # fmt: skip
 
@@ -97,7 +97,7 @@ def prompted_sampler(
         side: of the central crop that is kept, in pixels; 0 for all.
     """
     solver, steps = parsed(spec)
-    grid = grid_of(parts.denoiser.process, solver, steps, parts.denoiser.taught)
+    grid = preset_of(parts.denoiser, solver).grid(parts.denoiser.process, steps)
     guided(parts, parts.denoiser, guidance)  # checks
 
     def draw(numbers: range) -> tuple[Tensor, float]:

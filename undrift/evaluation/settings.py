@@ -95,8 +95,8 @@ def drawn(
     if setting == DEGRADED:
         yield y
         return
-    preset = presets(denoiser.process, denoiser.prediction)[setting.solver]
-    grid = preset.times(denoiser.process, setting.evaluations, denoiser.taught)
+    preset = presets(denoiser.process, denoiser.prediction)[setting.solver].of(denoiser)
+    grid = preset.grid(denoiser.process, setting.evaluations)
     photographs = y.to(next(denoiser.parameters()).device)
     with torch.no_grad():
         observed, space = space.observed(photographs)

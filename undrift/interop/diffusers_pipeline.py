@@ -35,7 +35,7 @@ from ..sample import trajectory
 from ..space import Latent, Pixels, Space
 from ..tensor import expand
 from ..training.checkpoint import load, method_of, read_card
-from ..training.nodes import taught
+from ..training.nodes import instructed
 from .diffusers_images import as_output, as_tensors, card
 
 __all__ = ["GenerationPipeline", "RestorationPipeline", "UndriftModel"]
@@ -64,8 +64,8 @@ class UndriftModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # two names 
         self.space: Space = build("space", space)
         self.autoencoder: Any = getattr(self.space, "autoencoder", None)  # its weights are the model's too
         facts = training or {}
-        self.denoiser.taught = taught(self.denoiser.process, method_of({"training": facts}))
-        self.denoiser.student, self.denoiser.tasks = bool(self.denoiser.taught), tuple(facts.get("tasks") or ())
+        instructed(self.denoiser, method_of({"training": facts}))
+        self.denoiser.tasks = tuple(facts.get("tasks") or ())
 
     @classmethod
     def of(cls, denoiser: Denoiser, space: Space, training: Mapping[str, Any] | None = None) -> "UndriftModel":
@@ -217,8 +217,8 @@ class GenerationPipeline(_Pipeline):
             )
         channels, *sides = self.facts.get("shape") or (denoiser.network.arguments["in_channels"], 32, 32)
         solver, steps = chosen(denoiser, solver, num_inference_steps, USUAL)
-        preset = _preset(GENERATION, solver)
-        times, noise = preset.times(denoiser.process, steps, denoiser.taught), _Drawn(generator, count)
+        preset = _preset(GENERATION, solver).of(denoiser)
+        times, noise = preset.grid(denoiser.process, steps), _Drawn(generator, count)
         like = torch.zeros(count, channels, *(size or sides), device=device)
         told = {} if labels is None else {"label": torch.as_tensor(labels, device=device)}
         denoise = self._guided(guidance_scale, bool(told))
@@ -275,8 +275,8 @@ class RestorationPipeline(_Pipeline):
         if several and len(generator) != len(photographs):  # type: ignore[arg-type]
             raise ValueError(f"{len(generator)} generators for {len(photographs)} images: give one, or one each")  # type: ignore[arg-type]
         solver, steps = chosen(denoiser, solver, num_inference_steps, RESTORING)
-        preset = _preset(presets(denoiser.process, denoiser.prediction), solver)
-        times, told = preset.times(denoiser.process, steps, denoiser.taught), telling(denoiser, task)
+        preset = _preset(presets(denoiser.process, denoiser.prediction), solver).of(denoiser)
+        times, told = preset.grid(denoiser.process, steps), telling(denoiser, task)
         estimate = tiled(denoiser, tile, overlap)
         found: list[Any] = []
         for k, photograph in enumerate(photographs):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..denoiser import Denoiser
 from ..space import Space
-from ..training.nodes import taught
+from ..training.nodes import instructed
 from .diffusers_import import Imported, from_pipeline, quietly
 from .diffusers_student import FACTS, LORA, is_pipeline, low_rank, read_facts
 
@@ -85,7 +85,8 @@ def open_text_to_image(path: str | Path) -> TextToImage:
         network: Any = denoiser.network
         network.unet = _changed(network.unet, folder, facts).requires_grad_(False).eval()
     learnt = facts.get("training", {})
-    denoiser.student, denoiser.taught = bool(facts), taught(denoiser.process, learnt.get("recipe", {}).get("method"))
+    instructed(denoiser, learnt.get("recipe", {}).get("method"))
+    denoiser.student = bool(facts)  # an older one may not say how
     return TextToImage(denoiser, imported, learnt)
 
 

@@ -7,7 +7,8 @@ from .contest import Contest
 from .density import Density, LogNormal, UniformIndex, UniformLambda, UniformTime
 from .distance import Distance, ElementHuber, Energy, Perceptual, PseudoHuber, Squared
 from .score_matching import ScoreMatching
-from .scott import Scott, balance, leak
+from .scott import Scott
+from .watch import balance, leak
 from .weighting import Balanced, Likelihood, Norm, Plain, Raw, Sigma2, Weighting
 
 __all__ = [

@@ -28,7 +28,7 @@ One class, many methods: settings, not siblings.
 | SCott (Liu et al. 2024, arXiv 2403.01505) | `Exponential(2, tau=ERSDE5())` | 24 of 1000 | 3 | 1 | `"data"` |
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,9 +39,9 @@ from torch import Tensor, nn
 
 from ..data.batch import Batch
 from ..denoiser import Denoise
-from ..draws import integers, uniform
+from ..draws import uniform
 from ..guidance import ClassifierFree
-from ..noise import Gaussian
+from ..noise import Gaussian, Noise
 from ..process import Process
 from ..sample import trajectory
 from ..solvers import Solver, consistency_map
@@ -50,8 +50,9 @@ from .adversarial import r1
 from .base import Method
 from .contest import Contest, frozen
 from .distance import Distance, Squared
+from .jumps import Jumps
 
-__all__ = ["Scott", "balance", "leak"]
+__all__ = ["Scott"]
 
 
 @dataclass
@@ -81,6 +82,7 @@ class Scott(Method):
         substeps: steps of the solver in a jump.
         between: in what they, and the critic's times, are even between nodes: "time", or "lambda", the half log-SNR,
             where both nodes have one: what few nodes want (docs/distillation.md has what steps even in time do).
+        weights: how often a jump begins at each node, (N,), relative to each other; None for equally often.
         segments: equal parts of the grid at whose ends consistency is asked for; 1 asks for it at the data.
         distance: between estimate and target; `Energy` needs a student with a noise input.
         denoising: weight of the distance to the data beside that to the teacher's end.
@@ -104,6 +106,7 @@ class Scott(Method):
     jump: int = 24
     substeps: int = 3
     between: Literal["time", "lambda"] = "time"
+    weights: Sequence[float] | None = None
     segments: int = 1
     distance: Distance = field(default_factory=Squared)
     denoising: float = 0.0
@@ -113,16 +116,11 @@ class Scott(Method):
     noise: int = 0
     critic: nn.Module | None = None
     contest: Contest = field(default_factory=Contest)
+    jumps: Jumps = field(init=False)
 
     def __post_init__(self) -> None:
-        nodes = len(self.grid) - 1
-        if self.grid.ndim != 1 or nodes < 1 or not (self.grid.diff() < 0).all():
-            raise ValueError(f"grid of shape {tuple(self.grid.shape)}: need at least 2 strictly decreasing times")
-        for name, value in (("jump", self.jump), ("substeps", self.substeps), ("segments", self.segments)):
-            if not 1 <= value <= max(nodes, self.substeps):
-                raise ValueError(f"{name} = {value}: need a whole number from 1 to the {nodes} nodes of the grid")
-        if self.between not in ("time", "lambda"):
-            raise ValueError(f'between = {self.between!r}: need "time" or "lambda"')
+        self.grid = self.grid.double().cpu()
+        self.jumps = Jumps(self.process, self.grid, self.jump, self.substeps, self.segments, self.between, self.weights)
         if not self.denoising >= 0:
             raise ValueError(f"denoising = {self.denoising}: need a number >= 0")
         if not 0 <= self.decay < 1:
@@ -131,7 +129,6 @@ class Scott(Method):
             raise ValueError("distance Energy scores a random student: give it an input, noise = 1 or more")
         if self.guidance is not None and not self.guidance[0] <= self.guidance[1]:
             raise ValueError(f"guidance = {self.guidance}: need a range (low, high)")
-        self.grid = self.grid.double().cpu()
         self.target = deepcopy(self.student).requires_grad_(False)
         self._drawn: dict[int, _Drawn] = {}
         self._step = 0
@@ -174,34 +171,20 @@ class Scott(Method):
         self.target.load_state_dict(state["target"])
         self._step = state.get("step", 0)  # states of before there was a warm-up have none
 
-    def nodes(self, index: Tensor) -> Tensor:
-        """The times at fractional indices of the grid, (*). Nothing lies between a node and data at minus infinity."""
-        low = index.long().clamp(0, len(self.grid) - 2)
-        start, stop, share = self.grid[low], self.grid[low + 1], index.double() - low
-        times = torch.where(stop.isfinite(), torch.lerp(start, stop, share), torch.where(share < 1, start, stop))
-        if self.between == "time" or not (share % 1).any():
-            return times
-        noisy, clean = self.process.half_log_snr(start), self.process.half_log_snr(stop)
-        even = noisy.isfinite() & clean.isfinite() & (share % 1 > 0)  # pure noise and data have no lambda
-        return torch.where(even, self.process.time(torch.where(even, torch.lerp(noisy, clean, share), 0.0)), times)
-
-    def jumps(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """From nodes n (B,): the times of the jump, (substeps + 1, B), and the end of the segment, (B,)."""
-        count = len(self.grid) - 1
-        edges = (torch.arange(1, self.segments + 1) * count / self.segments).round().long()
-        end = edges[torch.searchsorted(edges, index, right=True)]
-        reach = torch.minimum(index + self.jump, end) - index
-        share = torch.arange(self.substeps + 1, dtype=torch.float64) / self.substeps
-        return self.nodes(index + share[:, None] * reach), self.grid[end]
+    @torch.no_grad()
+    def path(self, z: Tensor, random: Noise, **cond: Any) -> Tensor:
+        """The teacher's states at all nodes, (B, N + 1, ...), from z (B, ...) at the first, for a `Batch.path`."""
+        times = self.jumps.whole()
+        states = [z, *trajectory(partial(self.teacher, **cond), self.process, z, times, self.solver, random)]
+        return torch.stack([states[i] for i in torch.searchsorted(-times, -self.grid).tolist()], dim=1)
 
     @torch.no_grad()
     def _draw(self, batch: Batch, generator: torch.Generator) -> _Drawn:
         """One step's states, the student's estimates (these with a graph) and their target."""
         z0 = self.space.encode(batch.x, batch.y)
         random = Gaussian(generator)
-        index = integers(len(self.grid) - 1, len(z0), generator)
+        index = self.jumps.starts(len(z0), generator)
         times, end = self.jumps(index)
-        z = self.process.marginal(z0, times[0], random(z0, times[0], times[0]))
         cond, teacher = dict(batch.cond), self.teacher
         if self.guidance is not None:
             low, high = self.guidance
@@ -209,7 +192,13 @@ class Scott(Method):
             teacher = ClassifierFree(self.teacher, self.process, scale, self.null)
             cond |= {"guidance": scale.to(z0)}
 
-        *_, later = trajectory(partial(teacher, **batch.cond), self.process, z, times, self.solver, random)
+        if batch.path is None:
+            clean = z0
+            z = self.process.marginal(z0, times[0], random(z0, times[0], times[0]))
+            *_, later = trajectory(partial(teacher, **batch.cond), self.process, z, times, self.solver, random)
+        else:
+            row, goal = torch.arange(len(z0)), torch.searchsorted(-self.grid, -times[-1])  # jumps end at nodes
+            z, later, clean = batch.path[row, index], batch.path[row, goal], batch.path[:, -1]
         target = self._map(self.target, later, times[-1], end, cond, random)
         with torch.enable_grad():
             count = self.distance.draws
@@ -220,13 +209,15 @@ class Scott(Method):
         real = target
         if self.contest.real == "data":  # as noisy as the estimates: at the end of a segment, not always clean
             real = self.process.marginal(z0, end, random(z0, end, end)) if self.critic is not None else z0
-        clean = self.process.bridge(z, z0, times[0], end)
+        clean = self.process.bridge(z, clean, times[0], end)
         return _Drawn(times[0], dict(batch.cond), draws, target, clean, real)
 
     def _map(
         self, student: nn.Module, z: Tensor, t: Tensor, end: Tensor, cond: Mapping[str, Any], random: Gaussian
     ) -> Tensor:
-        """f(z; t -> end), with fresh noise for a student that has a noise input."""
+        """f(z; t -> end), with fresh noise for a student that has a noise input; not asked where all have arrived."""
+        if bool((t == end).all()):
+            return z
         if self.noise:
             cond = dict(cond) | {"noise": random(z.new_empty(len(z), self.noise, *z.shape[2:]), t, t)}
         return consistency_map(student, self.process, z, t, end, **cond)
@@ -244,7 +235,7 @@ class Scott(Method):
 
     def _label(self, count: int, generator: torch.Generator) -> Tensor:
         # between nodes too: a coarse grid has few where the details are that a critic is for
-        return self.nodes((len(self.grid) - 1) * uniform(count, generator, torch.float64))
+        return self.jumps.nodes(self.jumps.count * uniform(count, generator, torch.float64))
 
     def _judged(self, drawn: _Drawn, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The critic's loss."""
@@ -265,35 +256,3 @@ class Scott(Method):
             "real": yes.mean().item(),
             "fake": no.mean().item(),
         }
-
-
-@torch.no_grad()
-def leak(method: Scott, batch: Batch, generator: torch.Generator) -> float:
-    """The accuracy of the critic where every state is replaced by zeros: 1/2 unless times or conditions tell.
-
-    What a critic can know without looking. Above chance, its loss can vanish without a word about the images.
-    """
-    if method.critic is None:
-        raise ValueError("a leak is a critic's: this method has none")
-    drawn = method._draw(batch, generator)
-    blind = torch.zeros_like(drawn.real)
-    if method.contest.time == "published":
-        real, fake = method.grid[-1].expand(len(blind)), drawn.t
-    else:
-        real = fake = method._label(len(blind), generator)
-    yes, no = (method.critic(blind, t, **drawn.cond) for t in (real, fake))
-    return method.contest.game.accuracy(yes, no)
-
-
-def balance(method: Scott, batch: Batch, generator: torch.Generator) -> float:
-    """Norm of the adversarial gradient over that of the consistency loss, at the student's output; 0 without weight."""
-    if method.critic is None:
-        raise ValueError("a balance is between a teacher and a critic: this method has no critic")
-    drawn = method._draw(batch, generator)
-    consistency = method.distance(drawn.draws, drawn.target).mean()
-    state, t = method._shown(drawn.draws[0], drawn.t, generator)
-    with torch.enable_grad():
-        opinion = method.critic(state, t, **drawn.cond)
-        adversarial = method.contest.weighed(method._step) * method.contest.game.student(opinion)
-    pulls = [float(torch.autograd.grad(loss, drawn.draws)[0].norm()) for loss in (adversarial, consistency)]
-    return pulls[0] / max(pulls[1], 1e-12)

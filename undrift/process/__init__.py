@@ -5,7 +5,7 @@ from .flow import Flow
 from .karras import EDM
 from .mean_reverting import MeanReverting
 from .song import VE, VP, SubVP
-from .stochasticity import DDIM, ERSDE5, Fresh, Interval, NoiseControl, Stochasticity, noise_exponent
+from .stochasticity import DDIM, ERSDE5, Fresh, Interval, NoiseControl, Phased, Stochasticity, noise_exponent
 from .table import Table
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Interval",
     "MeanReverting",
     "NoiseControl",
+    "Phased",
     "Process",
     "Stochasticity",
     "SubVP",

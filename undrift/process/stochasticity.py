@@ -17,12 +17,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
 
 import torch
 from torch import Tensor
 
-__all__ = ["DDIM", "ERSDE5", "Fresh", "Interval", "NoiseControl", "Stochasticity", "noise_exponent"]
+__all__ = ["DDIM", "ERSDE5", "Fresh", "Interval", "NoiseControl", "Phased", "Stochasticity", "noise_exponent"]
 
 
 class NoiseControl(ABC):
@@ -107,6 +108,37 @@ class Fresh(NoiseControl):
     def exponent(self, lam_t: Tensor, lam_s: Tensor) -> Tensor:
         whole = -0.5 * math.log1p(-(self.share**2)) if self.share < 1 else math.inf
         return torch.where(lam_t == lam_s, 0.0, torch.full_like(lam_t, whole))
+
+
+@final
+@dataclass(frozen=True)
+class Phased(NoiseControl):
+    """To the end e of t's segment without noise, then back to s: of the old noise e^{lambda_s - lambda_e} stays.
+
+    The steps of a student that was taught segment by segment (Phased Consistency Models, Wang et al. 2024, arXiv
+    2405.18407): none of the noise is new in a leap to the end itself, all of it in one of the last segment, whose end
+    the data are. Without edges it is `Fresh(1)`.
+
+    Arguments:
+        edges: half log-SNR of the segments' ends, increasing, the data left out.
+
+    Raises ValueError for edges that do not increase, and where a step passes over one.
+    """
+
+    edges: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not all(a < b for a, b in pairwise((-math.inf, *self.edges, math.inf))):
+            raise ValueError(f"Phased edges = {self.edges}: need finite half log-SNRs that increase")
+
+    def exponent(self, lam_t: Tensor, lam_s: Tensor) -> Tensor:
+        near = 1e-6  # times make the round trip through lambda with less
+        ends = torch.tensor([*self.edges, math.inf], dtype=torch.float64)
+        end = ends[torch.searchsorted(ends, lam_t.double() + near, right=True).clamp(max=len(self.edges))]
+        if (lam_s > end + near).any():
+            raise ValueError(f"Phased edges = {self.edges}: a step passes over one of them: let it end there")
+        left = torch.where(end.isinf(), math.inf, (end - lam_s).clamp(min=0.0))
+        return torch.where((lam_t == lam_s) | (left < near), 0.0, left)
 
 
 _NODES = torch.tensor(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..denoiser import Denoise
 from ..noise import Noise
-from ..process import Fresh, Process
+from ..process import Fresh, Phased, Process
 from .base import Solver, State
 from .exponential import Exponential
 
@@ -29,23 +29,33 @@ class Consistency(Solver):
 
     Arguments:
         fresh: share of each state's noise that is new, 0 (DDIM) to 1.
+        edges: of a student that was taught in segments the times of their ends, decreasing, the data left out: it leaps
+            to the end of a segment, not to the data, and takes noise again only within one. See `process.Phased`.
+
+    Raises ValueError for a `fresh` out of range, or of less than 1 with edges, which leave no choice.
     """
 
     fresh: float = 1.0
+    edges: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         Fresh(self.fresh)  # checks
+        if self.edges and self.fresh != 1:
+            raise ValueError(f"Consistency fresh = {self.fresh} with edges: they say how much is new: leave it at 1")
 
     def plan(self, process: Process, times: Tensor) -> Solver:
-        return self._exponential().plan(process, times)
+        return self._exponential(process).plan(process, times)
 
     def step(
         self, denoise: Denoise, process: Process, z: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
-        return self._exponential().step(denoise, process, z, t, s, state, noise)
+        return self._exponential(process).step(denoise, process, z, t, s, state, noise)
 
-    def _exponential(self) -> Exponential:
-        return Exponential(order=1, tau=Fresh(self.fresh))
+    def _exponential(self, process: Process) -> Exponential:
+        if not self.edges:
+            return Exponential(order=1, tau=Fresh(self.fresh))
+        ends = process.half_log_snr(torch.tensor(self.edges, dtype=torch.float64))
+        return Exponential(order=1, tau=Phased(tuple(ends.tolist())))
 
 
 def consistency_map(denoise: Denoise, process: Process, z: Tensor, t: Tensor, end: Tensor, **cond: Any) -> Tensor:

@@ -30,7 +30,7 @@ from ..registry import build, check_keys, describe
 from ..space import Space
 from .difference import Stored, compared, factored, opened
 from .files import digest, replacing, write_json, write_text
-from .nodes import taught
+from .nodes import instructed
 
 __all__ = ["bundled", "find", "load", "load_classifier", "method_of", "observes", "read_card", "save", "student_of"]
 
@@ -188,7 +188,9 @@ def _opened(path: str | Path, kind: str, make: Callable[..., Model]) -> tuple[Mo
             with torch.random.fork_rng(devices=[]):
                 parts = {part: build(part, card[part]) for part in KINDS[kind]}
             space: Space = parts.pop("space")
-            model, times = make(**parts, scale=card["scale"]), taught(parts["process"], method_of(card))
+            model = make(**parts, scale=card["scale"])
+            if isinstance(model, Denoiser):
+                instructed(model, method_of(card))
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from None
         for name, place in _state(model.network.state_dict(), space).items():
@@ -197,7 +199,6 @@ def _opened(path: str | Path, kind: str, make: Callable[..., Model]) -> tuple[Mo
         autoencoder.requires_grad_(False).eval()
     if isinstance(model, Denoiser):
         model.see = Eyes(folder / CLIP) if (folder / CLIP).is_file() else None
-        model.student, model.taught = bool(times), times
         model.tasks = tuple(card["training"].get("tasks") or ())
     return model.requires_grad_(False).eval(), space
 

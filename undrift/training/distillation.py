@@ -16,7 +16,7 @@ from ..methods.distance import SEES_NOTHING
 from ..networks import Critic, widen
 from ..space import Space
 from . import checkpoint
-from .nodes import Nodes, nodes_of
+from .nodes import Nodes, instructed, nodes_of
 from .presets import distillable, restores
 from .pupils import Pupil, of_pipeline
 from .recipe import call, settings
@@ -37,8 +37,11 @@ class Distillation:
             nodes are even in lambda, or in time.
         start: half log-SNR of the second node of a grid in "lambda", where the first step of sampling goes straight
             there, as in `restoration`; None for a grid that is uniform from pure noise on.
-        jump, substeps, segments, denoising, decay, guidance, noise: as in `methods.Scott`.
+        jump, substeps, weights, segments, denoising, decay, guidance, noise: as in `methods.Scott`.
         solver, distance: tables.
+        paths: of the teacher, from pure noise to data, made before the first step and kept, so that no step asks the
+            teacher for a jump; 0 for jumps from the data, noised, made as they are needed. See `training.paths`.
+        paths_in: their folder; OUT/paths where empty.
         rank: of the low-rank changes that alone are trained of a pipeline's U-Net (LoRA); 0 trains it whole.
         embedding: width of what a pipeline's whole student is told of the guidance scale; 0 tells it nothing.
     """
@@ -50,6 +53,7 @@ class Distillation:
     start: float | None = Nodes.start
     jump: int = 3
     substeps: int = 3
+    weights: tuple[float, ...] | None = None
     segments: int = 1
     denoising: float = 0.0
     decay: float = 0.95
@@ -57,13 +61,19 @@ class Distillation:
     noise: int = 0
     solver: Mapping[str, Any] = field(default_factory=lambda: {"name": "exponential"})
     distance: Mapping[str, Any] = field(default_factory=lambda: {"name": "squared"})
+    paths: int = 0
+    paths_in: str = ""
     rank: int = 0
     embedding: int = 256
 
     def __post_init__(self) -> None:
         nodes_of(vars(self))
-        if min(self.rank, self.embedding) < 0:
-            raise ValueError(f"method.rank = {self.rank}, embedding = {self.embedding}: need at least 0")
+        if min(self.rank, self.embedding, self.paths) < 0:
+            raise ValueError(
+                f"method.rank = {self.rank}, embedding = {self.embedding}, paths = {self.paths}: need at least 0"
+            )
+        if self.paths and self.guidance is not None:
+            raise ValueError("method.paths with method.guidance: paths are of one scale: leave one of them out")
 
 
 @final
@@ -116,10 +126,14 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
         pupil.student, teacher, process, pupil.space, nodes_of(vars(plan)).grid(process),
         registry.build("solver", plan.solver),
         jump=plan.jump, substeps=plan.substeps, between="lambda" if plan.spacing == "lambda" else "time",
-        segments=plan.segments, denoising=plan.denoising, decay=plan.decay, guidance=plan.guidance, null=pupil.null,
-        noise=plan.noise, critic=critic, contest=contest, distance=distance,
+        weights=plan.weights, segments=plan.segments, denoising=plan.denoising, decay=plan.decay,
+        guidance=plan.guidance, null=pupil.null, noise=plan.noise, critic=critic, contest=contest, distance=distance,
     )  # fmt: skip
-    pupil.student.taught = tuple(method.grid[:-1].tolist())
+    if plan.segments > 1 and is_pipeline(plan.teacher):  # the scheduler that a saved one has leaps to the data alone
+        raise ValueError(f"method.segments = {plan.segments}: students of pipelines leap to the data: leave it out")
+    if plan.paths and (is_pipeline(plan.teacher) or restores(distillable(plan.teacher))):
+        raise ValueError(f"method.paths = {plan.paths}: only generators begin all paths at pure noise: leave it out")
+    instructed(pupil.student, vars(plan))
     return method, pupil.student, pupil.space
 
 

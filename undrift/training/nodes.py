@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from .. import times
+from ..denoiser import Denoiser
 from ..generation import in_lambda
+from ..methods.jumps import ends
 from ..names import check_keys
 from ..process import Process
 
-__all__ = ["GRIDS", "Nodes", "nodes_of", "taught"]
+__all__ = ["GRIDS", "Lesson", "Nodes", "instructed", "lesson", "nodes_of"]
 
 
 def _uniform_time(process: Process, nodes: int, end: float, start: float | None) -> Tensor:
@@ -44,11 +46,16 @@ class Nodes:
     spacing: str = "lambda"
     end: float = 4.0
     start: float | None = None
+    segments: int = 1
 
     def __post_init__(self) -> None:
         check_keys([self.spacing], GRIDS, "method.spacing")
         if not (isinstance(self.nodes, int) and 1 <= self.nodes <= MOST):
             raise ValueError(f"method.nodes = {self.nodes!r}: need a whole number from 1 to {MOST:,}")
+        if not (isinstance(self.segments, int) and 1 <= self.segments <= self.nodes):
+            raise ValueError(
+                f"method.segments = {self.segments!r}: need a whole number from 1 to the {self.nodes} nodes"
+            )
         for name, value in (("end", self.end), ("start", 0.0 if self.start is None else self.start)):
             if not (isinstance(value, (int, float)) and math.isfinite(value)):
                 raise ValueError(f"method.{name} = {value!r}: need a finite half log-SNR")
@@ -56,8 +63,13 @@ class Nodes:
             raise ValueError(f"method.start = {self.start}: only a grid in lambda has one: set method.spacing=lambda")
 
     def grid(self, process: Process) -> Tensor:
-        """From noise to data, (nodes + 1,)."""
+        """From noise to data, (N + 1,)."""
         return GRIDS[self.spacing](process, self.nodes, self.end, self.start)
+
+    def edges(self, process: Process) -> tuple[float, ...]:
+        """The times at which segments end before the data."""
+        grid = self.grid(process)
+        return tuple(grid[ends(len(grid) - 1, self.segments)[:-1]].tolist())
 
 
 def nodes_of(method: Mapping[str, Any]) -> Nodes:
@@ -65,6 +77,24 @@ def nodes_of(method: Mapping[str, Any]) -> Nodes:
     return Nodes(**{field.name: method[field.name] for field in fields(Nodes) if field.name in method})
 
 
-def taught(process: Process, method: Mapping[str, Any] | None) -> tuple[float, ...]:
-    """The times that a student of a [method] leaps from; none without one."""
-    return tuple(nodes_of(method).grid(process)[:-1].tolist()) if method else ()
+@final
+@dataclass(frozen=True)
+class Lesson:
+    """What a student says of itself, see `Denoiser`; of a model that is none, nothing."""
+
+    taught: tuple[float, ...] = ()
+    edges: tuple[float, ...] = ()
+
+
+def lesson(process: Process, method: Mapping[str, Any] | None) -> Lesson:
+    """That of a [method]; ValueError in one line for one that makes no grid."""
+    if not method:
+        return Lesson()
+    nodes = nodes_of(method)
+    return Lesson(tuple(nodes.grid(process)[:-1].tolist()), nodes.edges(process))
+
+
+def instructed(denoiser: Denoiser, method: Mapping[str, Any] | None) -> None:
+    """Tell a denoiser that it is the student of a [method], and of which times; without one, that it is none."""
+    learnt = lesson(denoiser.process, method)
+    denoiser.student, denoiser.taught, denoiser.edges = bool(method), learnt.taught, learnt.edges

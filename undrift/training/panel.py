@@ -143,10 +143,11 @@ def live(method: Scott, data: Source, preview: Preview, folder: Path, recipe: Ma
 
 
 def _counts(method: Scott, usual: tuple[int, ...], also: int) -> tuple[int, ...]:
-    """The evaluations to show of a student, which leaps from its nodes alone; ValueError for `also` of more."""
-    nodes = method.grid[:-1].tolist()
-    if also > len(nodes):
+    """The evaluations to show of a student, which leaps from its nodes alone; ValueError for `also` of more or less."""
+    nodes, edges = method.grid[:-1].tolist(), [0.0] * (method.segments - 1)
+    if not method.segments <= also <= len(nodes):
         raise ValueError(
-            f"preview.steps = {also}: a student of method.nodes = {len(nodes)} makes no more leaps: lower it"
+            f"preview.steps = {also}: a student of method.nodes = {len(nodes)} and method.segments = "
+            f"{method.segments} makes no fewer leaps than segments and no more than nodes"
         )
-    return tuple(sorted({*leaps(nodes, usual), also}))
+    return tuple(sorted({*leaps(nodes, usual, edges), also}))

@@ -7,11 +7,12 @@
 <out>/best/        the averaged model that was best by the previews, where they measure; of a student see `panel`
 <out>/recipe.json  the recipe as run
 
-python -m undrift.training.run recipes/universal.toml --out runs/universal training.minutes=100
+undrift train recipes/universal.toml --out runs/universal training.minutes=100
 """
 
 import atexit
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -37,8 +38,9 @@ from .fit import Draws, Record, fit
 from .interrupt import asked_to_stop
 from .log import Log, lines
 from .panel import LivePanel, live
+from .paths import Paths, read_paths, teacher_paths
 from .plan import PRECISIONS
-from .recipe import override, read
+from .recipe import override, read, settings
 from .sharding import whole
 from .sources import Sheet
 from .trouble import explained
@@ -96,15 +98,33 @@ def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Se
 def _run(run: Run, folder: Path, accelerator: Accelerator) -> bool:
     """Steps, and the last save; whether it was the end."""
     sheet = _sheet(run, folder) if accelerator.is_main_process else None
-    images = run.data.load()
+    images, paths = run.data.load(), _paths(run, folder, accelerator)
     with asked_to_stop() as stop, explained(run, folder):
         first, world = run.step * run.training.accumulate, accelerator.num_processes
         batches = run.data.batches(images, first, accelerator.process_index, world, run.training.channels_last)
+        if paths:
+            batches = paths.beside(batches, run.data.batch, run.training.seed, first, accelerator.process_index, world)
         finished = _steps(run, folder, accelerator, batches, sheet, stop)
         del batches  # ends the loaders: only then does the system tell what they cost
         save(run, folder, accelerator)
         accelerator.wait_for_everyone()  # nobody leaves while the first process writes
     return finished
+
+
+def _paths(run: Run, folder: Path, accelerator: Accelerator) -> Paths | None:
+    """Those of the teacher that a distillation keeps, made where they are not there."""
+    told = settings(run.recipe)
+    if not (isinstance(run.method, Scott) and told.get("paths")):
+        return None
+    home, count, facts = Path(told.get("paths_in") or folder / "paths"), told["paths"], run.data.facts()
+    made = {key: told.get(key) for key in ("teacher", "solver")} | {"times": run.method.jumps.whole().tolist()}
+    teacher_paths(
+        run.method, home, count, tuple(facts["shape"]), len(facts["classes"]), made,
+        rank=accelerator.process_index, world=accelerator.num_processes, device=accelerator.device,
+    )  # fmt: skip
+    accelerator.wait_for_everyone()
+    run.began = time.monotonic()  # training.minutes are of steps
+    return read_paths(home, count)
 
 
 def _draws(run: Run, accelerator: Accelerator) -> Draws:

@@ -1,0 +1,159 @@
+"""Kept paths: files made once and whole, of the right teacher, shared among processes; and a run that uses them."""
+
+import os
+from itertools import islice
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import undrift
+from undrift.data import Batch
+from undrift.networks import UNet
+from undrift.noise import PerSample
+from undrift.training import paths, state
+from undrift.training.build import build
+from undrift.training.paths import Paths, read_paths, teacher_paths
+from undrift.training.presets import distilling
+from undrift.training.recipe import override
+from undrift.training.run import train
+
+SETTINGS = ["method.spacing=lambda", "method.nodes=3", "method.jump=3", "method.substeps=6", "method.paths=10",
+            "method.weights=[3, 1, 1]", "data.batch=4", "training.log_every=1", "training.weights=float32",
+            "training.save_every=2", "preview.every=0", "data.drop=0.0"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    home = tmp_path_factory.mktemp("paths")
+    torch.manual_seed(0)
+    network = UNet((8, 8), (1, 1), in_channels=1, cond_channels=0, classes=3, embedding=8)
+    for parameter in network.parameters():  # a new one predicts zero whatever it is told
+        parameter.data += 0.1 * torch.randn(parameter.shape)
+    denoiser = undrift.Denoiser(network, undrift.VP(), undrift.prediction.velocity(0.5), scale=0.5)
+    undrift.save(home / "teacher", denoiser, undrift.Pixels(), {"shape": [1, 8, 8], "classes": ["a", "b", "c"]})
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    labels = np.arange(40) % 3
+    np.savez(home / "data.npz", x_train=images, y_train=labels, x_test=images[:10], y_test=labels[:10])
+    return SimpleNamespace(home=home, teacher=str(home / "teacher"), data=str(home / "data.npz"))
+
+
+def table(world, *settings):
+    return override(distilling(world.teacher, "lcm", world.data), [*SETTINGS, *settings])
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(paths, "CHUNK", 4)
+
+
+def made(place, folder, count=10, **told):
+    method = build(table(place)).method
+    teacher_paths(method, folder, count, (1, 8, 8), 3, {"of": "this"} | told.pop("made", {}), **told)
+    return method
+
+
+def test_paths_are_the_teachers_and_do_not_depend_on_batches(world, tmp_path, small):
+    method = made(world, tmp_path / "a", batch=3)
+    found = read_paths(tmp_path / "a", 10)
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == [f"{k:08d}.safetensors" for k in (0, 4, 8)]
+    assert (found.states.shape, found.states.dtype) == ((10, 4, 1, 8, 8), torch.float16)
+    assert found.label.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    seed = undrift.data.generator("path", 7).initial_seed()
+    like, t = torch.zeros(1, 1, 8, 8), method.grid[0]
+    z = float(method.process.alpha_sigma(t)[1]) * PerSample([seed])(like, t, t)
+    alone = method.path(z, PerSample([seed]), label=torch.tensor([1]))
+    torch.testing.assert_close(found.states[7].float(), alone[0], rtol=2e-3, atol=2e-3)
+    other = method.path(z, PerSample([seed]), label=torch.tensor([2]))
+    assert (other[0, -1] - alone[0, -1]).abs().max() > 0.02  # the class counts
+    made(world, tmp_path / "b", batch=10)
+    torch.testing.assert_close(read_paths(tmp_path / "b", 10).states, found.states, rtol=2e-3, atol=2e-3)
+
+
+def test_what_is_there_is_kept_and_what_is_not_is_made(world, tmp_path, small):
+    made(world, tmp_path)
+    whole = read_paths(tmp_path, 10).states
+    first, second = tmp_path / "00000000.safetensors", tmp_path / "00000004.safetensors"
+    before = os.stat(first).st_mtime_ns
+    second.unlink()
+    made(world, tmp_path)
+    assert os.stat(first).st_mtime_ns == before
+    assert torch.equal(read_paths(tmp_path, 10).states, whole)
+    made(world, tmp_path, count=14)  # more of the same: a file that is too short is made anew
+    torch.testing.assert_close(read_paths(tmp_path, 14).states[:10], whole, rtol=2e-3, atol=2e-3)
+    assert read_paths(tmp_path, 14).label.tolist() == (torch.arange(14) % 3).tolist()
+
+
+def test_each_process_makes_its_files(world, tmp_path, small):
+    made(world, tmp_path / "whole")
+    made(world, tmp_path / "two", rank=1, world=2)
+    assert [file.name for file in (tmp_path / "two").iterdir()] == ["00000004.safetensors"]
+    made(world, tmp_path / "two", rank=0, world=2)
+    assert torch.equal(read_paths(tmp_path / "two", 10).states, read_paths(tmp_path / "whole", 10).states)
+
+
+def test_other_paths_are_refused(world, tmp_path, small):
+    made(world, tmp_path)
+    with pytest.raises(ValueError, match=r'holds paths of \{"of": "this"\}, not of \{"of": "that"\}: remove') as error:
+        made(world, tmp_path, made={"of": "that"})
+    assert "\n" not in str(error.value)
+    (tmp_path / "00000004.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match=r"00000004.safetensors: not paths of a teacher \(.*\): remove it") as error:
+        made(world, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def beside(found, size=6, seed=1, start=0, count=4, rank=0, world=1):
+    share = size // world
+    labels = [torch.arange(size)[rank * share : (rank + 1) * share] % 3 for _ in range(count)]
+    stream = (Batch(torch.zeros(share, 1, 8, 8), cond={"label": label}) for label in labels)
+    return [batch.path for batch in islice(found.beside(stream, size, seed, start, rank, world), count)]
+
+
+def test_every_row_has_a_path_of_its_class():
+    label = torch.arange(300) % 3
+    found = Paths((label + torch.arange(300) / 1000)[:, None].half().expand(300, 4), label)
+    whole = beside(found)
+    assert all(torch.equal(batch[:, 0].floor(), torch.arange(6.0) % 3) for batch in whole)
+    assert len({float(batch[0, 0]) for batch in beside(found, count=40)}) > 20
+    assert all(torch.equal(a, b) for a, b in zip(whole[2:], beside(found, start=2, count=2), strict=True))
+    halves = [beside(found, rank=rank, world=2) for rank in (0, 1)]
+    assert all(torch.equal(batch, torch.cat(pair)) for batch, *pair in zip(whole, *halves, strict=True))
+    assert not torch.equal(whole[0], beside(found, seed=2)[0])
+    with pytest.raises(ValueError, match=r"method.paths: none for class 2: make more, or set data.drop=0"):
+        beside(Paths(found.states[label < 2], label[label < 2]))
+
+
+def test_killed_and_resumed_on_kept_paths_is_bit_for_bit_the_whole_run(world, tmp_path):
+    whole = train(table(world, "training.steps=6"), tmp_path / "whole")
+    assert train(table(world, "training.steps=6"), tmp_path / "torn").finished
+    for file in (tmp_path / "torn" / "state").iterdir():  # as if it had been killed after the fourth step
+        if "6" in file.name:
+            file.unlink()
+    before = os.stat(tmp_path / "torn" / "paths" / "00000000.safetensors").st_mtime_ns
+    assert state.latest(tmp_path / "torn" / "state")["step"] == 4
+    again = train(table(world, "training.steps=6"), tmp_path / "torn")
+    assert os.stat(tmp_path / "torn" / "paths" / "00000000.safetensors").st_mtime_ns == before
+    ours, theirs = (load_file(made.model / "weights.safetensors") for made in (again, whole))
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    lent = [f'method.paths_in="{tmp_path / "whole" / "paths"}"', "training.steps=2"]
+    train(table(world, *lent), tmp_path / "other")
+    assert not (tmp_path / "other" / "paths").exists()
+
+
+def test_what_cannot_be_kept_is_one_line(world, tmp_path):
+    for settings, words in (
+        (["method.guidance=[1.0, 3.0]"], "method.paths with method.guidance: paths are of one scale"),
+        (["method.paths=-1"], "paths = -1: need at least 0"),
+        (["method.weights=[1, 1]"], "need a number >= 0 for each of the 3 nodes"),
+        (["data.drop=0.5", "training.steps=20"], "none for class 3: make more, or set data.drop=0"),
+    ):
+        with pytest.raises(ValueError, match=words) as error:
+            train(table(world, *settings), tmp_path / "none")
+        assert "\n" not in str(error.value)
+    first = next((tmp_path / "none" / "paths").iterdir())
+    save_file(load_file(first), first, {"made": "{}"})
+    with pytest.raises(ValueError, match=r"holds paths of \{\}, not of .*\"teacher\""):
+        train(table(world), tmp_path / "none")
