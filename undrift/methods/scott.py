@@ -18,6 +18,9 @@ never loses it. The last term, denoising score matching (Consistency Trajectory 
 distance and e the data, the fixed point is f(z, t) = (E[f(Z_u, u) | Z_t = z] + w E[Z_0 | Z_t = z]) / (1 + w). It suits
 restorers, whose photograph leaves little variance to lose.
 
+A batch may bring its own `path`, states of the teacher at all nodes that `Scott.path` made before: z_t and z_u are then
+read off it, and the teacher is not asked. With `jump` as long as the grid y is the end of the path itself.
+
 One class, many methods: settings, not siblings.
 
 | method | solver | jump | substeps | segments | critic |

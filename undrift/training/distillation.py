@@ -40,7 +40,8 @@ class Distillation:
         jump, substeps, weights, segments, denoising, decay, guidance, noise: as in `methods.Scott`.
         solver, distance: tables.
         paths: of the teacher, from pure noise to data, made before the first step and kept, so that no step asks the
-            teacher for a jump; 0 for jumps from the data, noised, made as they are needed. See `training.paths`.
+            teacher for a jump; 0 for jumps from the data, noised, made as they are needed. `training.minutes` begin
+            when they are made. See `training.paths`.
         paths_in: their folder; OUT/paths where empty.
         rank: of the low-rank changes that alone are trained of a pipeline's U-Net (LoRA); 0 trains it whole.
         embedding: width of what a pipeline's whole student is told of the guidance scale; 0 tells it nothing.

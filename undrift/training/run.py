@@ -88,7 +88,7 @@ def train(recipe: Mapping[str, Any] | str | Path, out: str | Path, overrides: Se
         arrange(run, accelerator)
         restore(run, folder)
         if main:
-            for inside in (".", "state", "model", "best"):
+            for inside in (".", "state", "model", "best", "paths"):
                 sweep(folder / inside)
         with torch.random.fork_rng():
             finished = _run(run, folder, accelerator)
