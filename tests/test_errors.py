@@ -87,7 +87,7 @@ CASES = {  # what goes wrong: (the call, words of its message)
     "ddim eta": (lambda: DDIM(1.5), "eta = 1.5"),
     "phased edges": (lambda: Phased((1.0, 0.5)), "edges = (1.0, 0.5)"),
     "phased edge": (lambda: Phased((float("nan"),)), "edges = (nan,)"),
-    "phased step": (lambda: Phased((0.0,)).exponent(f64(-1), f64(1)), "edges = (0.0,): a step passes over one"),
+    "phased step": (lambda: Phased((0.0,)).exponent(f64(-1), f64(1)), "a step passes over one of lambda = (0.0,)"),
     "consistency edges": (lambda: Consistency(0.5, (0.3,)), "fresh = 0.5 with edges"),
     "fresh share": (lambda: Fresh(-0.1), "share = -0.1"),
     "interval tau": (lambda: Interval(-1.0), "-1.0"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -43,7 +44,7 @@ def test_a_student_of_segments_leaps_to_all_their_ends():
     taken = {n: [nodes.index(t) for t in preset.grid(process, n)[:-1].tolist()] for n in range(2, 6)}
     assert taken == {2: [0, 2], 3: [0, 2, 3], 4: [0, 1, 2, 3], 5: [0, 1, 2, 3, 4]}
     assert preset.solver.edges == (nodes[2],)
-    with pytest.raises(ValueError, match="1 evaluations of a student of 2 segments: ask for one for each"):
+    with pytest.raises(ValueError, match="evaluations = 1: a student of 2 segments needs one for each"):
         preset.grid(process, 1)
     many = PRESETS["consistency"].of(student(nodes, [nodes[1], nodes[3]]))
     assert [nodes.index(t) for t in many.grid(process, 3)[:-1].tolist()] == [0, 1, 3]
@@ -60,6 +61,9 @@ def test_what_is_around_a_student_hides_nothing_of_it():
     preset = PRESETS["consistency"].of(wrapped)
     assert preset.grid(process, 2)[:-1].tolist() == nodes[:2]
     assert preset.solver.edges == (nodes[1],)
+    for other in (partial(wrapped), SimpleNamespace(module=wrapped)):
+        assert PRESETS["consistency"].of(other).solver.edges == (nodes[1],)
+    assert PRESETS["consistency"].of(lambda z, t: z) is PRESETS["consistency"]
     assert chosen(wrapped, None, None, ("ode-2c", 10)) == ("consistency", 2)
 
 

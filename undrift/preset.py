@@ -48,7 +48,7 @@ def snapped(process: Process, grid: Tensor, taught: Sequence[float], edges: Sequ
     if evaluations > len(taught):
         raise ValueError(f"{evaluations} evaluations of a student that leaps from {len(taught)} times: ask for fewer")
     if evaluations <= len(edges):
-        raise ValueError(f"{evaluations} evaluations of a student of {len(edges) + 1} segments: ask for one for each")
+        raise ValueError(f"evaluations = {evaluations}: a student of {len(edges) + 1} segments needs one for each")
     nodes = torch.tensor(taught, dtype=torch.float64)
     lam, lams = process.half_log_snr(grid[:-1].double()), process.half_log_snr(nodes)
     taken = [0]  # both begin at pure noise
@@ -86,7 +86,12 @@ def leaps_usually(taught: Sequence[float], edges: Sequence[float] = ()) -> tuple
 
 
 def _of(denoise: Denoise, name: str, default: Any) -> Any:
-    """What a model says of itself, also where guidance is wrapped around it."""
-    while not hasattr(denoise, name) and hasattr(denoise, "denoise"):
-        denoise = denoise.denoise
-    return getattr(denoise, name, default)
+    """What a model says of itself, also where guidance, `functools.partial` or a wrapper of torch is around it."""
+    while not hasattr(denoise, name):
+        inner = next(
+            (getattr(denoise, place) for place in ("denoise", "func", "module") if hasattr(denoise, place)), None
+        )
+        if inner is None:
+            return default
+        denoise = inner
+    return getattr(denoise, name)

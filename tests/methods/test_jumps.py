@@ -111,6 +111,16 @@ def test_from_the_teachers_paths_one_learns_its_flow():
     assert made.std().item() == pytest.approx(SPREAD, rel=0.03)
 
 
+@pytest.mark.parametrize(("jump", "segments", "arrive"), [(5, 1, True), (4, 1, False), (3, 2, True), (2, 2, False)])
+def test_whether_all_jumps_arrive(jump, segments, arrive):
+    """Then the target is no network's, and none is asked for it."""
+    method = scott(jump=jump, segments=segments, substeps=5)
+    assert method.jumps.arrive == arrive
+    method.target.forward = lambda z, t: z * torch.nan
+    drawn = method._draw(Batch(states(64, 9)), torch.Generator().manual_seed(2))
+    assert bool(drawn.target.isfinite().all()) == arrive
+
+
 def test_weights_say_how_often_a_jump_begins_at_a_node():
     jumps = scott(weights=[6, 0, 3, 0, 1]).jumps
     found = torch.bincount(jumps.starts(20_000, torch.Generator().manual_seed(0)), minlength=5) / 20_000

@@ -82,7 +82,7 @@ def test_a_student_of_segments_follows_the_flow_from_edge_to_edge():
     many = run(denoise, process, z, times, solver, noise)
     assert many.std().item() == pytest.approx(spread, rel=0.015)
     assert (many - found).abs().max() > 0.1
-    with pytest.raises(ValueError, match="a step passes over one of them"):
+    with pytest.raises(ValueError, match="a step passes over one of lambda"):
         run(denoise, process, z, times[[0, 3, 4]], solver, noise)
 
 

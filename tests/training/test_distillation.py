@@ -288,7 +288,7 @@ def test_a_student_of_segments_leaps_to_their_ends(world, tmp_path, capsys):
         times = torch.tensor([t, end], dtype=torch.float64)
         z = consistency_map(student, student.process, z.float(), *times, label=torch.tensor([1]))
     torch.testing.assert_close(ours, space.decode(z).clamp(0, 1), rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match="1 evaluations of a student of 2 segments: ask for one for each"):
+    with pytest.raises(ValueError, match="evaluations = 1: a student of 2 segments needs one for each"):
         next(generate(student, student.process, space, steps=1, **told))
     with pytest.raises(ValueError, match=r"preview.steps = 1: a student of method.nodes = 4 and method.segments = 2"):
         train(override(table, ["preview.steps=1"]), tmp_path / "other")

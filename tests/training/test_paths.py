@@ -1,6 +1,7 @@
 """Kept paths: files made once and whole, of the right teacher, shared among processes; and a run that uses them."""
 
 import os
+import shutil
 from itertools import islice
 from types import SimpleNamespace
 
@@ -96,7 +97,7 @@ def test_each_process_makes_its_files(world, tmp_path, small):
 
 def test_other_paths_are_refused(world, tmp_path, small):
     made(world, tmp_path)
-    with pytest.raises(ValueError, match=r'holds paths of \{"of": "this"\}, not of \{"of": "that"\}: remove') as error:
+    with pytest.raises(ValueError, match=r"paths of another of: choose another folder, method.paths_in") as error:
         made(world, tmp_path, made={"of": "that"})
     assert "\n" not in str(error.value)
     (tmp_path / "00000004.safetensors").write_bytes(b"no tensors")
@@ -122,7 +123,7 @@ def test_every_row_has_a_path_of_its_class():
     halves = [beside(found, rank=rank, world=2) for rank in (0, 1)]
     assert all(torch.equal(batch, torch.cat(pair)) for batch, *pair in zip(whole, *halves, strict=True))
     assert not torch.equal(whole[0], beside(found, seed=2)[0])
-    with pytest.raises(ValueError, match=r"method.paths: none for class 2: make more, or set data.drop=0"):
+    with pytest.raises(ValueError, match=r"method.paths = 200: none of class 2, which the data have"):
         beside(Paths(found.states[label < 2], label[label < 2]))
 
 
@@ -148,12 +149,40 @@ def test_what_cannot_be_kept_is_one_line(world, tmp_path):
         (["method.guidance=[1.0, 3.0]"], "method.paths with method.guidance: paths are of one scale"),
         (["method.paths=-1"], "paths = -1: need at least 0"),
         (["method.weights=[1, 1]"], "need a number >= 0 for each of the 3 nodes"),
-        (["data.drop=0.5", "training.steps=20"], "none for class 3: make more, or set data.drop=0"),
+        (["data.drop=0.5"], "data.drop = 0.5 with method.paths, which all have their class: set data.drop=0"),
+        (["method.paths=2"], "method.paths = 2: need at least one of each of the 3 classes"),
+        (["method.denoising=1"], "method.paths with method.denoising: a kept path knows no data"),
+        (["method.paths=0", "method.paths_in=x"], "method.paths_in = 'x': say how many of them, method.paths=N"),
+        (["method.paths=10000000000"], "method.paths = 10000000000: 5,120 GB: lower it, or method.nodes"),
+        ([f'method.paths_in="{world.data}"'], r"method.paths_in = .*data.npz: need a folder, and this is a file"),
     ):
         with pytest.raises(ValueError, match=words) as error:
             train(table(world, *settings), tmp_path / "none")
         assert "\n" not in str(error.value)
-    first = next((tmp_path / "none" / "paths").iterdir())
-    save_file(load_file(first), first, {"made": "{}"})
-    with pytest.raises(ValueError, match=r"holds paths of \{\}, not of .*\"teacher\""):
-        train(table(world), tmp_path / "none")
+    assert not (tmp_path / "none" / "paths").exists()  # before any of it was made
+    train(table(world, "training.steps=1"), tmp_path / "one")
+    other = [f'method.paths_in="{tmp_path / "one" / "paths"}"', "method.end=3.0"]
+    with pytest.raises(ValueError, match="paths of another times: choose another folder") as error:
+        train(table(world, *other), tmp_path / "none")
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_that_has_come_to_mean_another_teacher_is_noticed(world, tmp_path):
+    shutil.copytree(world.teacher, tmp_path / "teacher")
+    told = override(distilling(str(tmp_path / "teacher"), "lcm", world.data), [*SETTINGS, "training.steps=1"])
+    train(told, tmp_path / "run")
+    weights = load_file(tmp_path / "teacher" / "weights.safetensors")
+    save_file({name: 1.1 * value for name, value in weights.items()}, tmp_path / "teacher" / "weights.safetensors")
+    told["method"]["paths_in"] = str(tmp_path / "run" / "paths")
+    with pytest.raises(ValueError, match="paths of another teacher: choose another folder"):
+        train(told, tmp_path / "again")
+
+
+def test_a_run_goes_on_with_more_paths_and_a_finished_one_makes_none(world, tmp_path):
+    train(table(world, "training.steps=2"), tmp_path)
+    assert train(table(world, "training.steps=4", "method.paths=20"), tmp_path).step == 4
+    shutil.rmtree(tmp_path / "paths")
+    assert train(table(world, "training.steps=4"), tmp_path).finished
+    assert not (tmp_path / "paths").exists()
+    with pytest.raises(ValueError, match=r"holds a run with another \[method\]"):
+        train(table(world, "training.steps=6", "method.jump=1"), tmp_path)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, final
 
 import torch
@@ -56,6 +57,12 @@ class Jumps:
         """Of the nodes from which one can jump, N."""
         return len(self.grid) - 1
 
+    @property
+    def arrive(self) -> bool:
+        """Whether every jump ends where its segment does: of the settings, not of a draw, so that processes agree."""
+        times, end = self(torch.arange(self.count))
+        return bool((times[-1] == end).all())
+
     def starts(self, count: int, generator: torch.Generator) -> Tensor:
         """Nodes at which so many jumps begin, (B,), each as often as its weight says."""
         if self.weights is None:
@@ -73,7 +80,9 @@ class Jumps:
 
     def whole(self) -> Tensor:
         """The times of one from noise to data: all nodes, and between two as many steps as a jump has for each."""
-        parts = math.ceil(self.substeps / self.jump)
+        edges = ends(self.count, self.segments).tolist()
+        longest = min(self.jump, max(b - a for a, b in pairwise([0, *edges])))
+        parts = math.ceil(self.substeps / longest)
         times = self.nodes(torch.arange(self.count * parts + 1, dtype=torch.float64) / parts)
         return times[torch.cat([torch.tensor([True]), times.diff() < 0])]  # none between a node and data at infinity
 

@@ -202,7 +202,7 @@ class Scott(Method):
         else:
             row, goal = torch.arange(len(z0)), torch.searchsorted(-self.grid, -times[-1])  # jumps end at nodes
             z, later, clean = batch.path[row, index], batch.path[row, goal], batch.path[:, -1]
-        target = self._map(self.target, later, times[-1], end, cond, random)
+        target = later if self.jumps.arrive else self._map(self.target, later, times[-1], end, cond, random)
         with torch.enable_grad():
             count = self.distance.draws
             many = {k: v.repeat(count, *[1] * (v.ndim - 1)) if torch.is_tensor(v) else v for k, v in cond.items()}
@@ -218,9 +218,7 @@ class Scott(Method):
     def _map(
         self, student: nn.Module, z: Tensor, t: Tensor, end: Tensor, cond: Mapping[str, Any], random: Gaussian
     ) -> Tensor:
-        """f(z; t -> end), with fresh noise for a student that has a noise input; not asked where all have arrived."""
-        if bool((t == end).all()):
-            return z
+        """f(z; t -> end), with fresh noise for a student that has a noise input."""
         if self.noise:
             cond = dict(cond) | {"noise": random(z.new_empty(len(z), self.noise, *z.shape[2:]), t, t)}
         return consistency_map(student, self.process, z, t, end, **cond)

@@ -136,7 +136,9 @@ class Phased(NoiseControl):
         ends = torch.tensor([*self.edges, math.inf], dtype=torch.float64)
         end = ends[torch.searchsorted(ends, lam_t.double() + near, right=True).clamp(max=len(self.edges))]
         if (lam_s > end + near).any():
-            raise ValueError(f"Phased edges = {self.edges}: a step passes over one of them: let it end there")
+            raise ValueError(
+                f"a step passes over one of lambda = {self.edges}, where segments end: put these on the grid"
+            )
         left = torch.where(end.isinf(), math.inf, (end - lam_s).clamp(min=0.0))
         return torch.where((lam_t == lam_s) | (left < near), 0.0, left)
 

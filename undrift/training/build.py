@@ -26,7 +26,7 @@ from .preview import Preview
 from .recipe import call, method, settings
 from .sources import Source, source
 
-__all__ = ["Run", "build", "optimizers"]
+__all__ = ["Run", "build", "cpu_seconds", "optimizers"]
 
 
 def cpu_seconds() -> float:
@@ -99,6 +99,8 @@ def build(table: dict[str, Any]) -> Run:
     objective, model, space = (
         distillation(table, training.seed) if method(table) == "scott" else _from_scratch(table, training.seed, data)
     )
+    if settings(table).get("paths") and (drop := getattr(data, "drop", 0.0)):
+        raise ValueError(f"data.drop = {drop} with method.paths, which all have their class: set data.drop=0")
     if training.start_from:
         _begin(model.network, training.start_from)
     if isinstance(data, Photographs) and isinstance(model, Denoiser):

@@ -111,5 +111,7 @@ def _memory(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str
 
 
 def _same(section: str, before: Any, now: Any) -> bool:
-    """Whether a state fits; of an optimiser only the kind matters."""
+    """Whether a state fits; of an optimiser only the kind matters, and of paths that there are some."""
+    if section == "method" and before and now and before.get("paths") and now.get("paths"):
+        before, now = ({k: v for k, v in each.items() if k not in ("paths", "paths_in")} for each in (before, now))
     return bool(before["name"] == now["name"] if section == "optimizer" else before == now)

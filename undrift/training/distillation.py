@@ -75,6 +75,10 @@ class Distillation:
             )
         if self.paths and self.guidance is not None:
             raise ValueError("method.paths with method.guidance: paths are of one scale: leave one of them out")
+        if self.paths and self.denoising:
+            raise ValueError("method.paths with method.denoising: a kept path knows no data: leave one of them out")
+        if self.paths_in and not self.paths:
+            raise ValueError(f"method.paths_in = {self.paths_in!r}: say how many of them, method.paths=N")
 
 
 @final
@@ -134,6 +138,8 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
         raise ValueError(f"method.segments = {plan.segments}: students of pipelines leap to the data: leave it out")
     if plan.paths and (is_pipeline(plan.teacher) or restores(distillable(plan.teacher))):
         raise ValueError(f"method.paths = {plan.paths}: only generators begin all paths at pure noise: leave it out")
+    if 0 < plan.paths < (classes := pupil.null.get("label", 1)):
+        raise ValueError(f"method.paths = {plan.paths}: need at least one of each of the {classes} classes")
     instructed(pupil.student, vars(plan))
     return method, pupil.student, pupil.space
 

@@ -147,7 +147,7 @@ def _counts(method: Scott, usual: tuple[int, ...], also: int) -> tuple[int, ...]
     nodes, edges = method.grid[:-1].tolist(), [0.0] * (method.segments - 1)
     if not method.segments <= also <= len(nodes):
         raise ValueError(
-            f"preview.steps = {also}: a student of method.nodes = {len(nodes)} and method.segments = "
-            f"{method.segments} makes no fewer leaps than segments and no more than nodes"
+            f"preview.steps = {also}: a student of method.nodes = {len(nodes)} and method.segments = {method.segments} "
+            "makes no fewer leaps than segments and no more than nodes: set it to such a number"
         )
     return tuple(sorted({*leaps(nodes, usual, edges), also}))

@@ -1,20 +1,21 @@
 """A teacher's paths, made once, for a distillation that passes over them again and again.
 
 Most of a step of `methods.Scott` is the teacher's, and its states do not change, so they can be kept. A folder of
-files, each of up to 1,000 paths: `states` (n, N + 1, ...) float16, at the nodes of the
+files, each of up to 250 paths: `states` (n, N + 1, ...) float16, at the nodes of the
 student's grid from pure noise to data, and their `label` (n,).
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data import Batch, generator
@@ -23,9 +24,10 @@ from ..methods import Scott
 from ..noise import PerSample
 from .files import replacing
 
-__all__ = ["Paths", "read_paths", "teacher_paths"]
+__all__ = ["Paths", "fingerprint", "read_paths", "teacher_paths"]
 
-CHUNK = 1_000
+CHUNK = 250
+MOST = 64 * 10**9
 
 
 @final
@@ -51,7 +53,8 @@ class Paths:
             ]
             label = batch.cond.get("label", torch.zeros(len(batch.x), dtype=torch.long))
             if int(label.max()) >= len(homes) or not all(len(homes[k]) for k in label.tolist()):
-                raise ValueError(f"method.paths: none for class {int(label.max())}: make more, or set data.drop=0")
+                lacking = next(k for k in label.tolist() if k >= len(homes) or not len(homes[k]))
+                raise ValueError(f"method.paths = {len(self.label)}: none of class {lacking}, which the data have")
             chosen = [homes[k][int(u * len(homes[k]))] for k, u in zip(label.tolist(), share.tolist(), strict=True)]
             yield Batch(batch.x, batch.y, batch.cond, self.states[torch.stack(chosen)].float())
 
@@ -66,7 +69,7 @@ def teacher_paths(
     *,
     rank: int = 0,
     world: int = 1,
-    batch: int = 100,
+    batch: int = 50,
     device: torch.device | str = "cpu",
 ) -> None:
     """Make what is missing of `count` paths in `folder`: every file whole or not at all, process `rank`'s of `world`.
@@ -76,55 +79,69 @@ def teacher_paths(
         classes: taken in turn; 0 for a teacher that is told none.
         made: what the paths depend on beside their number; written into every file and compared.
 
-    Path i depends on i and its class alone. Raises ValueError, in one line, for files of other paths.
+    Path i depends on i and its class alone. Raises ValueError, in one line, for files of other paths, for more than
+    64 GB of them, and where the teacher's states are no numbers; OSError for a folder that cannot be.
     """
-    told = json.dumps(dict(made), sort_keys=True)
-    wanted = {_file(folder, first): (first, min(CHUNK, count - first)) for first in range(0, count, CHUNK)}
-    there = {file: _held(file, told) for file in wanted if file.is_file()}
-    mine = list(wanted.items())[rank::world]
-    missing = [(file, first, size) for file, (first, size) in mine if there.get(file, 0) < size]
     like = method.space.encode(torch.zeros(1, *shape, device=device)).expand(batch, *[-1] * len(shape))
-    t = method.grid[0]
-    total = sum(size for *_, size in missing)
+    steps, size = len(method.jumps.whole()) - 1, 2 * count * len(method.grid) * like[0].numel()
+    if size > MOST:
+        raise ValueError(f"method.paths = {count}: {size / 1e9:,.0f} GB: lower it, or method.nodes, which are all kept")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"method.paths_in = {folder}: need a folder, and this is a file")
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {_file(folder, first): (first, min(CHUNK, count - first)) for first in range(0, count, CHUNK)}
+    there = {file: _held(file, made) for file in wanted if file.exists()}
+    mine = list(wanted.items())[rank::world]  # not of what is missing: another process may be done with some of it
+    missing = [(file, first, many) for file, (first, many) in mine if there.get(file, 0) < many]
+    if missing and rank == 0:
+        tqdm.write(f"{count:,} paths of the teacher, {size / 1e6:,.0f} MB in {folder}: {steps} evaluations for each")
+    total, t = sum(many for *_, many in missing), method.grid[0]
     with tqdm(total=total, unit="path", desc="teacher", disable=None if rank == 0 else True) as bar:
-        for file, begin, size in missing:
-            label, states = torch.arange(begin, begin + size) % max(classes, 1), list[Tensor]()
-            for first in range(0, size, batch):
-                numbers = range(begin + first, begin + min(first + batch, size))
+        for file, begin, many in missing:
+            label = torch.arange(begin, begin + many) % max(classes, 1)
+            states = torch.empty(many, len(method.grid), *like.shape[1:], dtype=torch.float16)
+            for first in range(0, many, batch):
+                numbers = range(begin + first, begin + min(first + batch, many))
                 noise = PerSample([generator("path", i).initial_seed() for i in numbers])
                 z = method.process.alpha_sigma(t)[1].to(like) * noise(like[: len(numbers)], t, t)
                 cond = {"label": label[first : first + batch].to(device)} if classes else {}
-                states.append(method.path(z, noise, **cond).half().cpu())
+                states[first : first + batch] = method.path(z, noise, **cond)
                 bar.update(len(numbers))
+            if not states.isfinite().all():
+                raise ValueError(f"method.paths: the teacher's states of {begin} and on are no numbers in float16")
             with replacing(file) as part:
-                save_file({"states": torch.cat(states), "label": label}, part, {"made": told})
+                save_file({"states": states, "label": label}, part, {"made": json.dumps(dict(made))})
 
 
 def read_paths(folder: Path, count: int) -> Paths:
     """Those that `teacher_paths` made."""
-    states, label = list[Tensor](), list[Tensor]()
+    states, label = torch.empty(0), torch.empty(count, dtype=torch.long)
     for first in range(0, count, CHUNK):
         with safe_open(_file(folder, first), "pt") as file:
-            size = count - first
-            states.append(file.get_slice("states")[:size])
-            label.append(file.get_slice("label")[:size])
-    return Paths(torch.cat(states), torch.cat(label))
+            rows = slice(first, min(first + CHUNK, count))
+            part = file.get_slice("states")[: rows.stop - first]
+            states = states if first else part.new_empty(count, *part.shape[1:])  # all at once: no moment holds two
+            states[rows], label[rows] = part, file.get_slice("label")[: rows.stop - first]
+    return Paths(states, label)
+
+
+def fingerprint(teacher: Any) -> str:
+    """Of the weights: a name may come to mean others."""
+    parts = teacher.state_dict().values() if isinstance(teacher, nn.Module) else []
+    return sha256(b"".join(part.detach().cpu().contiguous().numpy().tobytes() for part in parts)).hexdigest()[:16]
 
 
 def _file(folder: Path, first: int) -> Path:
     return folder / f"{first:08d}.safetensors"
 
 
-def _held(file: Path, told: str) -> int:
+def _held(file: Path, made: Mapping[str, Any]) -> int:
     """How many paths there are."""
     try:
         with safe_open(file, "pt") as stored:
-            found, held = (
-                (stored.metadata() or {}).get("made", "nothing known"),
-                stored.get_slice("label").get_shape()[0],
-            )
+            found, held = json.loads(stored.metadata()["made"]), stored.get_slice("label").get_shape()[0]
     except Exception as error:  # a damaged file raises whatever its first wrong byte leads to
         raise ValueError(f"{file}: not paths of a teacher ({' '.join(str(error).split())}): remove it") from None
-    if found != told:
-        raise ValueError(f"{file}: holds paths of {found}, not of {told}: remove them, or set method.paths_in")
+    if other := [key for key in made if found.get(key) != json.loads(json.dumps(made[key]))]:
+        raise ValueError(f"{file}: paths of another {', '.join(other)}: choose another folder, method.paths_in=FOLDER")
     return int(held)

@@ -31,14 +31,14 @@ from ..draws import Rows
 from ..methods import Scott
 from .alone import alone
 from .arrange import arrange
-from .build import Run, build
+from .build import Run, build, cpu_seconds
 from .bundle import export, restore, save
 from .files import sweep, write_json
 from .fit import Draws, Record, fit
 from .interrupt import asked_to_stop
 from .log import Log, lines
 from .panel import LivePanel, live
-from .paths import Paths, read_paths, teacher_paths
+from .paths import Paths, fingerprint, read_paths, teacher_paths
 from .plan import PRECISIONS
 from .recipe import override, read, settings
 from .sharding import whole
@@ -114,16 +114,24 @@ def _run(run: Run, folder: Path, accelerator: Accelerator) -> bool:
 def _paths(run: Run, folder: Path, accelerator: Accelerator) -> Paths | None:
     """Those of the teacher that a distillation keeps, made where they are not there."""
     told = settings(run.recipe)
-    if not (isinstance(run.method, Scott) and told.get("paths")):
+    done = run.training.progress(run.step, run.seconds) >= 1
+    if done or not (isinstance(run.method, Scott) and told.get("paths")):
         return None
     home, count, facts = Path(told.get("paths_in") or folder / "paths"), told["paths"], run.data.facts()
-    made = {key: told.get(key) for key in ("teacher", "solver")} | {"times": run.method.jumps.whole().tolist()}
+    shape, classes = tuple(facts["shape"]), len(facts["classes"])
+    made = {
+        "teacher": fingerprint(run.method.teacher),
+        "solver": told.get("solver"),
+        "shape": shape,
+        "classes": classes,
+    }
+    accelerator.wait_for_everyone()  # the first has swept the folder
     teacher_paths(
-        run.method, home, count, tuple(facts["shape"]), len(facts["classes"]), made,
+        run.method, home, count, shape, classes, made | {"times": run.method.jumps.whole().tolist()},
         rank=accelerator.process_index, world=accelerator.num_processes, device=accelerator.device,
     )  # fmt: skip
     accelerator.wait_for_everyone()
-    run.began = time.monotonic()  # training.minutes are of steps
+    run.began, run.cpu_began = time.monotonic(), cpu_seconds()  # training.minutes are of steps
     return read_paths(home, count)
 
 
