@@ -52,7 +52,7 @@ def small(monkeypatch):
 
 def made(place, folder, count=10, **told):
     method = build(table(place)).method
-    teacher_paths(method, folder, count, (1, 8, 8), 3, {"of": "this"} | told.pop("made", {}), **told)
+    teacher_paths(method, folder, count, (1, 8, 8), told.pop("classes", 3), **told)
     return method
 
 
@@ -97,8 +97,8 @@ def test_each_process_makes_its_files(world, tmp_path, small):
 
 def test_other_paths_are_refused(world, tmp_path, small):
     made(world, tmp_path)
-    with pytest.raises(ValueError, match=r"paths of another of: choose another folder, method.paths_in") as error:
-        made(world, tmp_path, made={"of": "that"})
+    with pytest.raises(ValueError, match=r"paths of another classes: choose another folder, method.paths_in") as error:
+        made(world, tmp_path, classes=2)
     assert "\n" not in str(error.value)
     (tmp_path / "00000004.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ValueError, match=r"00000004.safetensors: not paths of a teacher \(.*\): remove it") as error:

@@ -1,12 +1,12 @@
 """A teacher's paths, made once, for a distillation that passes over them again and again.
 
 Most of a step of `methods.Scott` is the teacher's, and its states do not change, so they can be kept. A folder of
-files, each of up to 250 paths: `states` (n, N + 1, ...) float16, at the nodes of the
-student's grid from pure noise to data, and their `label` (n,).
+files, each of up to 250 paths: `states` (n, N + 1, ...) float16, at the nodes of the student's grid from pure noise to
+data, and their `label` (n,).
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,9 +22,10 @@ from ..data import Batch, generator
 from ..data.batch import rows
 from ..methods import Scott
 from ..noise import PerSample
+from ..registry import describe
 from .files import replacing
 
-__all__ = ["Paths", "fingerprint", "read_paths", "teacher_paths"]
+__all__ = ["Paths", "read_paths", "teacher_paths"]
 
 CHUNK = 250
 MOST = 64 * 10**9
@@ -46,16 +47,16 @@ class Paths:
         Raises ValueError for a class of which there is none.
         """
         homes = [(self.label == k).nonzero()[:, 0] for k in range(int(self.label.max()) + 1)]
-        mine = rows(size, rank, world)
+        mine = list(rows(size, rank, world))
         for step, batch in enumerate(batches, start):
-            share = torch.rand(size, generator=generator(seed, "paths", step), dtype=torch.float64)[
-                mine.start : mine.stop
-            ]
+            place = torch.rand(size, generator=generator(seed, "paths", step), dtype=torch.float64)
             label = batch.cond.get("label", torch.zeros(len(batch.x), dtype=torch.long))
             if int(label.max()) >= len(homes) or not all(len(homes[k]) for k in label.tolist()):
                 lacking = next(k for k in label.tolist() if k >= len(homes) or not len(homes[k]))
                 raise ValueError(f"method.paths = {len(self.label)}: none of class {lacking}, which the data have")
-            chosen = [homes[k][int(u * len(homes[k]))] for k, u in zip(label.tolist(), share.tolist(), strict=True)]
+            chosen = [
+                homes[k][int(u * len(homes[k]))] for k, u in zip(label.tolist(), place[mine].tolist(), strict=True)
+            ]
             yield Batch(batch.x, batch.y, batch.cond, self.states[torch.stack(chosen)].float())
 
 
@@ -65,7 +66,6 @@ def teacher_paths(
     count: int,
     shape: tuple[int, ...],
     classes: int,
-    made: Mapping[str, Any],
     *,
     rank: int = 0,
     world: int = 1,
@@ -77,11 +77,12 @@ def teacher_paths(
     Arguments:
         shape: of an image, (C, H, W).
         classes: taken in turn; 0 for a teacher that is told none.
-        made: what the paths depend on beside their number; written into every file and compared.
 
-    Path i depends on i and its class alone. Raises ValueError, in one line, for files of other paths, for more than
+    Path i depends on i, its class, the teacher, its solver and the times alone, which are written into every file and
+    compared. Raises ValueError, in one line, for files of other paths, for more than
     64 GB of them, and where the teacher's states are no numbers; OSError for a folder that cannot be.
     """
+    made = _made(method, shape, classes)
     like = method.space.encode(torch.zeros(1, *shape, device=device)).expand(batch, *[-1] * len(shape))
     steps, size = len(method.jumps.whole()) - 1, 2 * count * len(method.grid) * like[0].numel()
     if size > MOST:
@@ -110,7 +111,7 @@ def teacher_paths(
             if not states.isfinite().all():
                 raise ValueError(f"method.paths: the teacher's states of {begin} and on are no numbers in float16")
             with replacing(file) as part:
-                save_file({"states": states, "label": label}, part, {"made": json.dumps(dict(made))})
+                save_file({"states": states, "label": label}, part, {"made": json.dumps(made)})
 
 
 def read_paths(folder: Path, count: int) -> Paths:
@@ -125,10 +126,14 @@ def read_paths(folder: Path, count: int) -> Paths:
     return Paths(states, label)
 
 
-def fingerprint(teacher: Any) -> str:
-    """Of the weights: a name may come to mean others."""
-    parts = teacher.state_dict().values() if isinstance(teacher, nn.Module) else []
-    return sha256(b"".join(part.detach().cpu().contiguous().numpy().tobytes() for part in parts)).hexdigest()[:16]
+def _made(method: Scott, shape: Sequence[int], classes: int) -> dict[str, Any]:
+    """What the paths depend on beside their number; the teacher by its weights, for a name may come to mean others."""
+    parts = method.teacher.state_dict().values() if isinstance(method.teacher, nn.Module) else []
+    weights = sha256(b"".join(part.cpu().contiguous().numpy().tobytes() for part in parts)).hexdigest()[:16]
+    return {
+        "teacher": weights, "solver": describe(method.solver), "times": method.jumps.whole().tolist(),
+        "shape": list(shape), "classes": classes,
+    }  # fmt: skip
 
 
 def _file(folder: Path, first: int) -> Path:

@@ -38,7 +38,7 @@ from .fit import Draws, Record, fit
 from .interrupt import asked_to_stop
 from .log import Log, lines
 from .panel import LivePanel, live
-from .paths import Paths, fingerprint, read_paths, teacher_paths
+from .paths import Paths, read_paths, teacher_paths
 from .plan import PRECISIONS
 from .recipe import override, read, settings
 from .sharding import whole
@@ -118,16 +118,9 @@ def _paths(run: Run, folder: Path, accelerator: Accelerator) -> Paths | None:
     if done or not (isinstance(run.method, Scott) and told.get("paths")):
         return None
     home, count, facts = Path(told.get("paths_in") or folder / "paths"), told["paths"], run.data.facts()
-    shape, classes = tuple(facts["shape"]), len(facts["classes"])
-    made = {
-        "teacher": fingerprint(run.method.teacher),
-        "solver": told.get("solver"),
-        "shape": shape,
-        "classes": classes,
-    }
     accelerator.wait_for_everyone()  # the first has swept the folder
     teacher_paths(
-        run.method, home, count, shape, classes, made | {"times": run.method.jumps.whole().tolist()},
+        run.method, home, count, tuple(facts["shape"]), len(facts["classes"]),
         rank=accelerator.process_index, world=accelerator.num_processes, device=accelerator.device,
     )  # fmt: skip
     accelerator.wait_for_everyone()
