@@ -147,7 +147,7 @@ def test_killed_and_resumed_on_kept_paths_is_bit_for_bit_the_whole_run(world, tm
 def test_what_cannot_be_kept_is_one_line(world, tmp_path):
     for settings, words in (
         (["method.guidance=[1.0, 3.0]"], "method.paths with method.guidance: paths are of one scale"),
-        (["method.paths=-1"], "paths = -1: need at least 0"),
+        (["method.paths=-1"], "method.paths = -1: need at least 0"),
         (["method.weights=[1, 1]"], "need a number >= 0 for each of the 3 nodes"),
         (["data.drop=0.5"], "data.drop = 0.5 with method.paths, which all have their class: set data.drop=0"),
         (["method.paths=2"], "method.paths = 2: need at least one of each of the 3 classes"),

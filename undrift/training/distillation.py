@@ -69,10 +69,10 @@ class Distillation:
 
     def __post_init__(self) -> None:
         nodes_of(vars(self))
-        if min(self.rank, self.embedding, self.paths) < 0:
-            raise ValueError(
-                f"method.rank = {self.rank}, embedding = {self.embedding}, paths = {self.paths}: need at least 0"
-            )
+        if min(self.rank, self.embedding) < 0:
+            raise ValueError(f"method.rank = {self.rank}, embedding = {self.embedding}: need at least 0")
+        if self.paths < 0:
+            raise ValueError(f"method.paths = {self.paths}: need at least 0, for none")
         if self.paths and self.guidance is not None:
             raise ValueError("method.paths with method.guidance: paths are of one scale: leave one of them out")
         if self.paths and self.denoising:
