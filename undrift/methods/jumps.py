@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal, final
 
 import torch
@@ -12,12 +11,17 @@ from torch import Tensor
 from ..draws import integers, uniform
 from ..process import Process
 
-__all__ = ["Jumps", "ends"]
+__all__ = ["Jumps", "edges", "ends"]
 
 
 def ends(nodes: int, segments: int) -> Tensor:
     """The nodes at which equal segments of so many nodes end, (segments,); the last is the data, number `nodes`."""
     return (torch.arange(1, segments + 1) * nodes / segments).round().long()
+
+
+def edges(grid: Tensor, segments: int) -> tuple[float, ...]:
+    """The times at which segments of a grid (N + 1,) end before the data."""
+    return tuple(grid[ends(len(grid) - 1, segments)[:-1]].tolist())
 
 
 @final
@@ -58,10 +62,15 @@ class Jumps:
         return len(self.grid) - 1
 
     @property
+    def longest(self) -> int:
+        """Nodes of the longest segment."""
+        stops = ends(self.count, self.segments)
+        return int(stops.diff(prepend=stops.new_zeros(1)).max())
+
+    @property
     def arrive(self) -> bool:
         """Whether every jump ends where its segment does: of the settings, not of a draw, so that processes agree."""
-        times, end = self(torch.arange(self.count))
-        return bool((times[-1] == end).all())
+        return self.jump >= self.longest
 
     def starts(self, count: int, generator: torch.Generator) -> Tensor:
         """Nodes at which so many jumps begin, (B,), each as often as its weight says."""
@@ -72,17 +81,15 @@ class Jumps:
 
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """From nodes n (B,): the times of the jump, (substeps + 1, B), and the end of the segment, (B,)."""
-        edges = ends(self.count, self.segments)
-        end = edges[torch.searchsorted(edges, index, right=True)]
+        stops = ends(self.count, self.segments)
+        end = stops[torch.searchsorted(stops, index, right=True)]
         reach = torch.minimum(index + self.jump, end) - index
         share = torch.arange(self.substeps + 1, dtype=torch.float64) / self.substeps
         return self.nodes(index + share[:, None] * reach), self.grid[end]
 
     def whole(self) -> Tensor:
         """The times of one from noise to data: all nodes, and between two as many steps as a jump has for each."""
-        edges = ends(self.count, self.segments).tolist()
-        longest = min(self.jump, max(b - a for a, b in pairwise([0, *edges])))
-        parts = math.ceil(self.substeps / longest)
+        parts = math.ceil(self.substeps / min(self.jump, self.longest))
         times = self.nodes(torch.arange(self.count * parts + 1, dtype=torch.float64) / parts)
         return times[torch.cat([torch.tensor([True]), times.diff() < 0])]  # none between a node and data at infinity
 

@@ -55,7 +55,7 @@ class Distillation:
     jump: int = 3
     substeps: int = 3
     weights: tuple[float, ...] | None = None
-    segments: int = 1
+    segments: int = Nodes.segments
     denoising: float = 0.0
     decay: float = 0.95
     guidance: tuple[float, float] | None = None

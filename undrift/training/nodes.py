@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import times
 from ..denoiser import Denoiser
 from ..generation import in_lambda
-from ..methods.jumps import ends
+from ..methods.jumps import edges
 from ..names import check_keys
 from ..process import Process
 
@@ -66,11 +66,6 @@ class Nodes:
         """From noise to data, (N + 1,)."""
         return GRIDS[self.spacing](process, self.nodes, self.end, self.start)
 
-    def edges(self, process: Process) -> tuple[float, ...]:
-        """The times at which segments end before the data."""
-        grid = self.grid(process)
-        return tuple(grid[ends(len(grid) - 1, self.segments)[:-1]].tolist())
-
 
 def nodes_of(method: Mapping[str, Any]) -> Nodes:
     """Those of a [method], whatever else it says; ValueError in one line for values that are none."""
@@ -91,7 +86,8 @@ def lesson(process: Process, method: Mapping[str, Any] | None) -> Lesson:
     if not method:
         return Lesson()
     nodes = nodes_of(method)
-    return Lesson(tuple(nodes.grid(process)[:-1].tolist()), nodes.edges(process))
+    grid = nodes.grid(process)
+    return Lesson(tuple(grid[:-1].tolist()), edges(grid, nodes.segments))
 
 
 def instructed(denoiser: Denoiser, method: Mapping[str, Any] | None) -> None:

@@ -25,6 +25,7 @@ from ..data import Batch, generator
 from ..denoiser import Denoiser
 from ..interop.diffusers_text import open_text_to_image
 from ..methods import Scott, balance, leak
+from ..methods.jumps import edges
 from ..preset import leaps
 from ..space import Space
 from .alarms import alarms
@@ -144,10 +145,10 @@ def live(method: Scott, data: Source, preview: Preview, folder: Path, recipe: Ma
 
 def _counts(method: Scott, usual: tuple[int, ...], also: int) -> tuple[int, ...]:
     """The evaluations to show of a student, which leaps from its nodes alone; ValueError for `also` of more or less."""
-    nodes, edges = method.grid[:-1].tolist(), [0.0] * (method.segments - 1)
+    nodes = method.grid[:-1].tolist()
     if not method.segments <= also <= len(nodes):
         raise ValueError(
             f"preview.steps = {also}: a student of method.nodes = {len(nodes)} and method.segments = {method.segments} "
             "makes no fewer leaps than segments and no more than nodes: set it to such a number"
         )
-    return tuple(sorted({*leaps(nodes, usual, edges), also}))
+    return tuple(sorted({*leaps(nodes, usual, edges(method.grid, method.segments)), also}))

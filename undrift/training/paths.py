@@ -8,7 +8,6 @@ data, and their `label` (n,).
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, final
 
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from ..data import Batch, generator
 from ..data.batch import rows
 from ..methods import Scott
+from ..metrics.features import fingerprint
 from ..noise import PerSample
 from ..registry import describe
 from .files import replacing
@@ -51,9 +51,8 @@ class Paths:
         for step, batch in enumerate(batches, start):
             place = torch.rand(size, generator=generator(seed, "paths", step), dtype=torch.float64)
             label = batch.cond.get("label", torch.zeros(len(batch.x), dtype=torch.long))
-            if int(label.max()) >= len(homes) or not all(len(homes[k]) for k in label.tolist()):
-                lacking = next(k for k in label.tolist() if k >= len(homes) or not len(homes[k]))
-                raise ValueError(f"method.paths = {len(self.label)}: none of class {lacking}, which the data have")
+            if lacking := [k for k in label.tolist() if k >= len(homes) or not len(homes[k])]:
+                raise ValueError(f"method.paths = {len(self.label)}: none of class {lacking[0]}, which the data have")
             chosen = [
                 homes[k][int(u * len(homes[k]))] for k, u in zip(label.tolist(), place[mine].tolist(), strict=True)
             ]
@@ -79,8 +78,8 @@ def teacher_paths(
         classes: taken in turn; 0 for a teacher that is told none.
 
     Path i depends on i, its class, the teacher, its solver and the times alone, which are written into every file and
-    compared. Raises ValueError, in one line, for files of other paths, for more than
-    64 GB of them, and where the teacher's states are no numbers; OSError for a folder that cannot be.
+    compared. Raises ValueError, in one line, for files of other paths, for more than 64 GB of them, and where the
+    teacher's states are no numbers; OSError for a folder that cannot be.
     """
     made = _made(method, shape, classes)
     like = method.space.encode(torch.zeros(1, *shape, device=device)).expand(batch, *[-1] * len(shape))
@@ -128,8 +127,7 @@ def read_paths(folder: Path, count: int) -> Paths:
 
 def _made(method: Scott, shape: Sequence[int], classes: int) -> dict[str, Any]:
     """What the paths depend on beside their number; the teacher by its weights, for a name may come to mean others."""
-    parts = method.teacher.state_dict().values() if isinstance(method.teacher, nn.Module) else []
-    weights = sha256(b"".join(part.cpu().contiguous().numpy().tobytes() for part in parts)).hexdigest()[:16]
+    weights = fingerprint(method.teacher) if isinstance(method.teacher, nn.Module) else ""
     return {
         "teacher": weights, "solver": describe(method.solver), "times": method.jumps.whole().tolist(),
         "shape": list(shape), "classes": classes,
@@ -147,6 +145,6 @@ def _held(file: Path, made: Mapping[str, Any]) -> int:
             found, held = json.loads(stored.metadata()["made"]), stored.get_slice("label").get_shape()[0]
     except Exception as error:  # a damaged file raises whatever its first wrong byte leads to
         raise ValueError(f"{file}: not paths of a teacher ({' '.join(str(error).split())}): remove it") from None
-    if other := [key for key in made if found.get(key) != json.loads(json.dumps(made[key]))]:
+    if other := [key for key in made if found.get(key) != made[key]]:
         raise ValueError(f"{file}: paths of another {', '.join(other)}: choose another folder, method.paths_in=FOLDER")
     return int(held)
