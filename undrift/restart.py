@@ -17,7 +17,6 @@ from .noise import Noise
 from .process import Process
 from .sample import trajectory
 from .solvers import Solver, State
-from .tensor import expand
 
 __all__ = ["Restart"]
 
@@ -84,11 +83,8 @@ class Restart(Solver):
         """The restarts of a state z at s."""
         lam = torch.linspace(self.noisy, float(process.half_log_snr(s)), self.steps + 1, dtype=torch.float64)
         back = torch.cat([process.time(lam[:-1]), s[None]])
-        (alpha, sigma), (alpha_s, sigma_s) = process.alpha_sigma(back[0]), process.alpha_sigma(s)
-        a = alpha / alpha_s
-        std = torch.sqrt(sigma**2 - (a * sigma_s) ** 2)
         for _ in range(self.repeats):
-            z = expand(a, z) * z + expand(std, z) * noise(z, s, back[0])
+            z = process.renoise(z, s, back[0], noise(z, s, back[0]))
             for z in trajectory(denoise, process, z, back, self.solver, noise):  # noqa: B007, B020
                 pass
         return z

@@ -11,7 +11,7 @@ from torch import nn
 
 from undrift.data.batch import Batch
 from undrift.denoiser import Denoiser, GaussianMixture, Time
-from undrift.methods import Contest, Energy, Hinge, LeastSquares, Scott, leak
+from undrift.methods import Contest, Distance, Energy, Hinge, LeastSquares, Scott, leak
 from undrift.prediction import noise, velocity
 from undrift.process import DDIM, EDM, VP, MeanReverting, Table
 from undrift.solvers import Exponential, Heun
@@ -349,6 +349,33 @@ def test_denoising_asks_for_the_end_of_the_segment():
     assert method.loss("student", batch, seeded())[1]["consistency"] > 1e-6
 
 
+def test_a_distance_of_images_is_given_images():
+    """Not states at a noisy end, but the answers that lead there from where the jump began; so from whole paths."""
+    process, seen = VP(), []
+    grid = process.time(torch.linspace(-4, 4, 7, dtype=torch.float64))
+
+    class Recorder(Distance):
+        of_images = True
+
+        def __call__(self, draws, target):
+            seen.append((draws, target))
+            return (draws[0] - target).square().mean(1)
+
+    method = scott(process, grid, jump=6, segments=2, substeps=6, denoising=1.0, distance=Recorder())
+    for batch in (Batch(data()), Batch(data(), path=torch.randn(64, 7, 2, dtype=torch.float64))):
+        seen.clear()
+        method.loss("student", batch, seeded())[0].backward()
+        drawn = method._draw(batch, seeded())
+        (draws, target), (_, clean) = seen
+        torch.testing.assert_close(draws[0], method.student(drawn.z, drawn.t), rtol=1e-8, atol=1e-8)
+        at_end = process.bridge(drawn.z, target, drawn.t, drawn.end)
+        torch.testing.assert_close(at_end, drawn.target, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(clean, batch.x if batch.path is None else batch.path[:, -1], rtol=1e-8, atol=1e-8)
+        assert (drawn.end == grid[3]).any()
+        assert has_gradient(method.student)
+        method.student.zero_grad()
+
+
 # The target network ---------------------------------------------------------------------------------------------------
 
 
@@ -519,6 +546,32 @@ def test_real_data_are_as_noisy_as_the_estimates():
     assert float(eps.std()) == pytest.approx(1, abs=0.05)
 
 
+def test_levels_are_where_a_critic_looks():
+    """Even in the half log-SNR between the two, clipped to the process."""
+    process, grid = VP(), torch.linspace(1, 0, 49, dtype=torch.float64)
+    _, t, *_ = told_of("noised", levels=(-1.0, 3.0), process=process, grid=grid)
+    lam = process.half_log_snr(t)
+    assert -1 <= float(lam.min()) < -0.98
+    assert 2.98 < float(lam.max()) <= 3
+    assert float(lam.mean()) == pytest.approx(1, abs=5 * 4 / 12**0.5 / 4000**0.5)
+    _, t, *_ = told_of("shared", levels=(50.0, 60.0), process=process, grid=grid)
+    assert (t == process.t_min).all()
+
+
+def test_noised_states_of_an_edge_have_the_noise_of_their_label():
+    """They are noisy already: what is added brings them to the label's level, which is never a cleaner one."""
+    process, grid = VP(), torch.linspace(1, 0, 49, dtype=torch.float64)
+    real, t, _, late, drawn = told_of("noised", segments=2, process=process, grid=grid)
+    assert torch.equal(t, late)
+    assert (t >= drawn.end).all()
+    assert (t == drawn.end).float().mean() == pytest.approx(0.25, abs=0.03)  # half of those that end in the middle
+    alpha, sigma = (c[:, None] for c in process.alpha_sigma(t))
+    eps = (real - alpha * data(4000)) / sigma
+    early = drawn.end == grid[24]
+    for some in (early, ~early & (t > 0)):
+        assert float(eps[some].std()) == pytest.approx(1, abs=0.05)
+
+
 def test_r1():
     """gamma / 2 |grad D|^2 on top, for a critic whose gradient is known."""
 
@@ -642,7 +695,17 @@ def test_settings_that_do_not_fit(settings, says):
 
 
 @pytest.mark.parametrize(
-    "rules", [{"weight": -1.0}, {"r1": -1.0}, {"r1": math.nan}, {"warmup": -1}, {"real": "fake"}, {"time": "none"}]
+    "rules",
+    [
+        {"weight": -1.0},
+        {"r1": -1.0},
+        {"r1": math.nan},
+        {"warmup": -1},
+        {"real": "fake"},
+        {"time": "none"},
+        {"levels": (2.0, 1.0)},
+        {"levels": (0.0, math.inf)},
+    ],
 )
 def test_rules_that_do_not_exist(rules):
     with pytest.raises(ValueError, match=str(next(iter(rules.values())))):

@@ -2,12 +2,24 @@
 
 import pytest
 import torch
-from oracles import STATIONARY, ddpm_table, f64
+from oracles import PROCESSES, STATIONARY, ddpm_table, f64, inner_times
 
 from undrift.process import VE, VP, MeanReverting
 
 Z, Z0, EPS = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 close = {"rtol": 1e-13, "atol": 1e-13}
+
+
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
+def test_renoising_leads_to_the_marginal(process):
+    """From s to a noisier t as from the data at once: the same mean and variance; and no step changes nothing."""
+    s, t = (times := inner_times(process, 6))[3:], times[:3]
+    x, none, one = torch.ones(3, 1, dtype=torch.float64), torch.zeros(3, 1, dtype=torch.float64), torch.ones(3, 1)
+    mean = process.renoise(process.marginal(x, s, none), s, t, none)
+    torch.testing.assert_close(mean, process.marginal(x, t, none), rtol=1e-12, atol=0)
+    kept, fresh = process.renoise(process.marginal(none, s, one), s, t, none), process.renoise(none, s, t, one)
+    torch.testing.assert_close((kept**2 + fresh**2)[:, 0], process.alpha_sigma(t)[1] ** 2, rtol=1e-9, atol=0)
+    assert torch.equal(process.renoise(x, t, t, one), x)
 
 
 @pytest.mark.parametrize("i", [1, 2, 500, 999])

@@ -13,7 +13,7 @@ from undrift.noise import Gaussian, Replay
 from undrift.prediction import MLNoise
 from undrift.process import VP
 from undrift.sample import trajectory
-from undrift.solvers import Consistency, Exponential, consistency_map
+from undrift.solvers import Consistency, Exponential, consistency_map, implied_estimate
 
 everywhere = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
 PREDICTIONS = {
@@ -175,3 +175,17 @@ def test_to_a_segment_edge_it_is_the_flow_of_what_it_predicts():
     z, x = torch.randn(2, 5, 2, dtype=torch.float64)
     two = consistency_map(lambda *_: x, process, consistency_map(lambda *_: x, process, z, t, s), s, r)
     torch.testing.assert_close(two, consistency_map(lambda *_: x, process, z, t, r), rtol=1e-12, atol=1e-12)
+
+
+@everywhere
+def test_an_implied_estimate_undoes_the_map(process):
+    """Of every state at every cleaner end it is the one answer that leads there; at sigma = 0 the state itself."""
+    times = torch.cat([f64([process.t_max]), inner_times(process, 6)])
+    t, end = times[:3], times[4:7]
+    z, x = torch.randn(2, 3, 2, dtype=torch.float64)
+    state = consistency_map(lambda *_: x, process, z, t, end)
+    torch.testing.assert_close(implied_estimate(process, z, t, state, end), x, rtol=1e-6, atol=1e-6 * scale_of(process))
+    at_once = implied_estimate(process, z, t[0], consistency_map(lambda *_: x, process, z, t[0], end[0]), end[0])
+    torch.testing.assert_close(at_once, x, rtol=1e-6, atol=1e-6 * scale_of(process))
+    if process.alpha_sigma(f64(process.t_clean))[1] == 0:
+        assert torch.equal(implied_estimate(process, z, t, state, f64(process.t_clean)), state)

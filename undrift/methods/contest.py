@@ -1,5 +1,6 @@
 """The rules by which a student and its critic meet."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ class Contest:
             paper prints it, real ones carry the end of the grid and generated ones their t; the time alone then
             separates the two, and a critic that trains freely stops helping. For comparison only: it warns.
         r1: gamma of the gradient penalty R1 on real states; 0 for none.
+        levels: t' is even in half log-SNR between these two, the noisier first, clipped to the process; None: even in
+            the index of the grid, which of few nodes is mostly where no details show.
         warmup: steps over which the weight rises from 0 in a straight line, while the critic learns: the opinion of
             untrained heads is noise, and undoes what the student has learnt before.
     """
@@ -38,12 +41,15 @@ class Contest:
     time: Literal["noised", "shared", "published"] = "noised"
     r1: float = 0.0
     warmup: int = 0
+    levels: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not all(value >= 0 for value in (self.weight, self.r1, self.warmup)):
             raise ValueError(
                 f"Contest weight = {self.weight}, r1 = {self.r1}, warmup = {self.warmup}: need numbers >= 0"
             )
+        if self.levels is not None and not -math.inf < self.levels[0] <= self.levels[1] < math.inf:
+            raise ValueError(f"Contest levels = {self.levels}: need two finite half log-SNRs, the noisier first")
         if self.real not in ("data", "target"):
             raise ValueError(f"Contest real = {self.real!r}: choose 'data' or 'target'")
         if self.time not in ("noised", "shared", "published"):

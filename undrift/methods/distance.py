@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -18,9 +18,14 @@ SEES_NOTHING = "distance perceptual: needs features of a generator's network tha
 
 
 class Distance(ABC):
-    """What an error counts, per sample; 0 for a perfect deterministic student."""
+    """What an error counts, per sample; 0 for a perfect deterministic student.
+
+    `of_images` says that it knows images only: at a noisy end of a segment `Scott` gives it not the states but what
+    they say of the data, see `solvers.implied_estimate`.
+    """
 
     draws: int = 1
+    of_images: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, draws: Tensor, target: Tensor) -> Tensor:
@@ -92,6 +97,7 @@ class Perceptual(Distance):
     features: Callable[[Tensor, float], Sequence[Tensor]] | None = None
     level: float = 1.0
     pixels: float = 1.0
+    of_images: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.level):

@@ -47,7 +47,7 @@ from ..guidance import ClassifierFree
 from ..noise import Gaussian, Noise
 from ..process import Process
 from ..sample import trajectory
-from ..solvers import Solver, consistency_map
+from ..solvers import Solver, consistency_map, implied_estimate
 from ..space import Space
 from .adversarial import r1
 from .base import Method
@@ -62,11 +62,13 @@ __all__ = ["Scott"]
 class _Drawn:
     """What both phases of a step share."""
 
+    z: Tensor
     t: Tensor
+    end: Tensor
     cond: dict[str, Any]
     draws: Tensor  # (K, B, ...), the student's, with their graph
     target: Tensor
-    clean: Tensor  # where the path ends that the data are on
+    clean: Tensor  # where the path passes the end that the data are on
     real: Tensor  # what a critic takes for real
 
 
@@ -145,15 +147,15 @@ class Scott(Method):
             drawn = self._drawn[id(batch)] = self._draw(batch, generator)
             return self._judged(drawn, generator)
         drawn = self._drawn.pop(id(batch)) if id(batch) in self._drawn else self._draw(batch, generator)
-        loss = self.distance(drawn.draws, drawn.target).mean()
+        loss = self._error(drawn, drawn.target)
         logs = {"consistency": loss.item()}
         if self.denoising:
-            denoising = self.distance(drawn.draws, drawn.clean).mean()
+            denoising = self._error(drawn, drawn.clean)
             loss = loss + self.denoising * denoising
             logs |= {"denoising": denoising.item()}
         if self.critic is None:
             return loss, logs
-        state, t = self._shown(drawn.draws[0], drawn.t, generator)
+        state, t = self._shown(drawn, generator)
         with frozen(self.critic):
             opinion = self.critic(state, t, **drawn.cond)
         adversarial = self.contest.game.student(opinion)
@@ -213,7 +215,15 @@ class Scott(Method):
         if self.contest.real == "data":  # as noisy as the estimates: at the end of a segment, not always clean
             real = self.process.marginal(z0, end, random(z0, end, end)) if self.critic is not None else z0
         clean = self.process.bridge(z, clean, times[0], end)
-        return _Drawn(times[0], dict(batch.cond), draws, target, clean, real)
+        return _Drawn(z, times[0], end, dict(batch.cond), draws, target, clean, real)
+
+    def _error(self, drawn: _Drawn, wanted: Tensor) -> Tensor:
+        """How far the estimates are from other states of the same end, ()."""
+        draws = drawn.draws
+        if self.distance.of_images:
+            draws = torch.stack([implied_estimate(self.process, drawn.z, drawn.t, draw, drawn.end) for draw in draws])
+            wanted = implied_estimate(self.process, drawn.z, drawn.t, wanted, drawn.end)
+        return self.distance(draws, wanted).mean()
 
     def _map(
         self, student: nn.Module, z: Tensor, t: Tensor, end: Tensor, cond: Mapping[str, Any], random: Gaussian
@@ -223,20 +233,26 @@ class Scott(Method):
             cond = dict(cond) | {"noise": random(z.new_empty(len(z), self.noise, *z.shape[2:]), t, t)}
         return consistency_map(student, self.process, z, t, end, **cond)
 
-    def _shown(self, state: Tensor, t: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What the critic is given of generated states, whose student started at t."""
+    def _shown(self, drawn: _Drawn, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What the critic is given of generated states."""
         if self.contest.time == "published":
-            return state, t
-        return self._told(state, self._label(len(state), generator), generator)
+            return drawn.draws[0], drawn.t
+        t = self._label(drawn, generator)
+        return self._told(drawn.draws[0], drawn.end, t, generator), t
 
-    def _told(self, state: Tensor, t: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _told(self, state: Tensor, end: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
         if self.contest.time == "noised":
-            state = self.process.marginal(state, t, Gaussian(generator)(state, t, t))
-        return state, t
+            state = self.process.renoise(state, end, t, Gaussian(generator)(state, end, t))
+        return state
 
-    def _label(self, count: int, generator: torch.Generator) -> Tensor:
-        # between nodes too: a coarse grid has few where the details are that a critic is for
-        return self.jumps.nodes(self.jumps.count * uniform(count, generator, torch.float64))
+    def _label(self, drawn: _Drawn, generator: torch.Generator) -> Tensor:
+        u = uniform(len(drawn.t), generator, torch.float64)
+        if self.contest.levels is None:
+            t = self.jumps.nodes(self.jumps.count * u)  # between nodes too: a coarse grid has few where details are
+        else:
+            low, high = self.contest.levels
+            t = self.process.time(low + (high - low) * u)
+        return torch.maximum(t, drawn.end)  # no cleaner than the states are
 
     def _judged(self, drawn: _Drawn, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The critic's loss."""
@@ -244,8 +260,8 @@ class Scott(Method):
         if self.contest.time == "published":
             (real, t), (fake, late) = (real, self.grid[-1].expand(len(real))), (fake, drawn.t)
         else:  # one time for both of a pair
-            t = late = self._label(len(real), generator)
-            real, fake = self._told(real, t, generator)[0], self._told(fake, t, generator)[0]
+            t = late = self._label(drawn, generator)
+            real, fake = (self._told(state, drawn.end, t, generator) for state in (real, fake))
         both = {k: torch.cat([v, v]) if torch.is_tensor(v) else v for k, v in drawn.cond.items()}
         logits = self.critic(torch.cat([real, fake]), torch.cat([t, late]), **both)  # type: ignore[misc]
         yes, no = logits.chunk(2)

@@ -21,7 +21,7 @@ def leak(method: Scott, batch: Batch, generator: torch.Generator) -> float:
     if method.contest.time == "published":
         real, fake = method.grid[-1].expand(len(blind)), drawn.t
     else:
-        real = fake = method._label(len(blind), generator)
+        real = fake = method._label(drawn, generator)
     yes, no = (method.critic(blind, t, **drawn.cond) for t in (real, fake))
     return method.contest.game.accuracy(yes, no)
 
@@ -31,8 +31,8 @@ def balance(method: Scott, batch: Batch, generator: torch.Generator) -> float:
     if method.critic is None:
         raise ValueError("a balance is between a teacher and a critic: this method has no critic")
     drawn = method._draw(batch, generator)
-    consistency = method.distance(drawn.draws, drawn.target).mean()
-    state, t = method._shown(drawn.draws[0], drawn.t, generator)
+    consistency = method._error(drawn, drawn.target)
+    state, t = method._shown(drawn, generator)
     with torch.enable_grad():
         opinion = method.critic(state, t, **drawn.cond)
         adversarial = method.contest.weighed(method._step) * method.contest.game.student(opinion)

@@ -3,7 +3,7 @@
 from .adaptive import DormandPrince
 from .adaptive_exponential import AdaptiveExponential
 from .base import Solver, State
-from .consistency import Consistency, consistency_map
+from .consistency import Consistency, consistency_map, implied_estimate
 from .corrector import AnnealedLangevin, Corrected, Corrector, Langevin
 from .euler import Ancestral, EulerMaruyama, ReverseDiffusion
 from .exponential import Coefficients, Exponential, Multistep
@@ -30,4 +30,5 @@ __all__ = [
     "Twist",
     "Twisted",
     "consistency_map",
+    "implied_estimate",
 ]

@@ -16,10 +16,11 @@ from torch import Tensor
 from ..denoiser import Denoise
 from ..noise import Noise
 from ..process import Fresh, Phased, Process
+from ..tensor import expand
 from .base import Solver, State
 from .exponential import Exponential
 
-__all__ = ["Consistency", "consistency_map"]
+__all__ = ["Consistency", "consistency_map", "implied_estimate"]
 
 
 @final
@@ -66,3 +67,14 @@ def consistency_map(denoise: Denoise, process: Process, z: Tensor, t: Tensor, en
     """
     told = torch.where(t == end, process.t_min, t)
     return process.bridge(z, denoise(z, told, **cond), t, end)
+
+
+def implied_estimate(process: Process, z: Tensor, t: Tensor, state: Tensor, end: Tensor) -> Tensor:
+    """The x (B, ...) that takes z_t to `state` at `end`, cleaner than t: bridge(z, x, t, end; tau = 0) = state.
+
+    `consistency_map` undone: states at a noisy end as estimates of the data, which compare like images. At the data
+    it is the state itself.
+    """
+    one = torch.ones(len(z), dtype=torch.float64)
+    pull = process.bridge(torch.zeros_like(one), one, t, end)
+    return (state - process.bridge(z, torch.zeros_like(z), t, end)) / expand(pull, z)

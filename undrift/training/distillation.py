@@ -88,7 +88,7 @@ class Opponent:
 
     Arguments:
         heads, rank, width: see `networks.Critic`.
-        weight, game, real, time, r1, warmup: see `methods.Contest`; `game` is a table.
+        weight, game, real, time, r1, warmup, levels: see `methods.Contest`; `game` is a table.
     """
 
     heads: tuple[int, ...] | None = None
@@ -100,6 +100,7 @@ class Opponent:
     time: Literal["noised", "shared", "published"] = "noised"
     r1: float = 0.0
     warmup: int = 0
+    levels: tuple[float, float] | None = None
 
 
 def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoiser, Space]:
@@ -119,7 +120,7 @@ def distillation(recipe: Mapping[str, Any], seed: int = 0) -> tuple[Scott, Denoi
             judge = Critic(teacher.network, rival.heads, rival.rank, rival.width)
         critic = NoisyClassifier(judge, process, teacher.label, teacher.scale)
         game = registry.build("game", rival.game)
-        contest = Contest(rival.weight, game, rival.real, rival.time, rival.r1, rival.warmup)
+        contest = Contest(rival.weight, game, rival.real, rival.time, rival.r1, rival.warmup, rival.levels)
     if plan.guidance is not None and not pupil.null:
         raise ValueError(
             f"method.guidance = {plan.guidance}: {plan.teacher} knows no classes to be guided to: leave it out"
