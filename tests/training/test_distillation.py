@@ -18,14 +18,14 @@ import undrift
 from undrift.classify import NoisyClassifier
 from undrift.cli.main import main
 from undrift.data import Batch, generator
-from undrift.evaluation import Setting, restored
+from undrift.evaluation import Setting, restored, sampler
 from undrift.generation import generate, in_lambda
 from undrift.methods import Contest, Energy, Hinge, LeastSquares, Scott, Squared, balance
 from undrift.metrics import psnr
 from undrift.networks import Classifier, UNet
 from undrift.noise import PerSample
 from undrift.process import ERSDE5
-from undrift.solvers import Exponential, consistency_map
+from undrift.solvers import Consistency, Exponential, consistency_map
 from undrift.training import state
 from undrift.training.build import build
 from undrift.training.checkpoint import load, read_card
@@ -288,6 +288,8 @@ def test_a_student_of_segments_leaps_to_their_ends(world, tmp_path, capsys):
         times = torch.tensor([t, end], dtype=torch.float64)
         z = consistency_map(student, student.process, z.float(), *times, label=torch.tensor([1]))
     torch.testing.assert_close(ours, space.decode(z).clamp(0, 1), rtol=1e-4, atol=1e-4)
+    stamp = sampler(student, space, "consistency:2", (1, 8, 8), classes=10).facts
+    assert stamp["solver"] == repr(Consistency(edges=student.edges))
     with pytest.raises(ValueError, match="evaluations = 1: a student of 2 segments needs one for each"):
         next(generate(student, student.process, space, steps=1, **told))
     with pytest.raises(ValueError, match=r"preview.steps = 1: a student of method.nodes = 4 and method.segments = 2"):

@@ -126,7 +126,7 @@ def sampler(
     def draw(numbers: range) -> tuple[Tensor, float]:
         return torch.stack(list(blocks(numbers))), counted.asked / blocks.width
 
-    return Sampler(spec, draw, known(solver, grid) | {"classes": classes} | dict(facts or {}))
+    return Sampler(spec, draw, known(preset.solver, grid) | {"classes": classes} | dict(facts or {}))
 
 
 def generation_stamp(

@@ -97,7 +97,8 @@ def prompted_sampler(
         side: of the central crop that is kept, in pixels; 0 for all.
     """
     solver, steps = parsed(spec)
-    grid = preset_of(parts.denoiser, solver).grid(parts.denoiser.process, steps)
+    preset = preset_of(parts.denoiser, solver)
+    grid = preset.grid(parts.denoiser.process, steps)
     guided(parts, parts.denoiser, guidance)  # checks
 
     def draw(numbers: range) -> tuple[Tensor, float]:
@@ -106,7 +107,7 @@ def prompted_sampler(
         images = pictures(parts, [captions[i] for i in numbers], seeds, spec, guidance, counted)
         return cropped(images, side).cpu(), counted.asked / len(numbers)
 
-    return Sampler(spec, draw, known(solver, grid) | {"guidance": guidance, "crop": side})
+    return Sampler(spec, draw, known(preset.solver, grid) | {"guidance": guidance, "crop": side})
 
 
 def captioned_reference(data: Captioned, count: int, side: int, crop: int) -> Reference:

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..denoiser import Denoise
 from ..generation import PRESETS
 from ..registry import check_keys
+from ..solvers import Solver
 
 __all__ = ["Counted", "known", "parsed", "specs"]
 
@@ -31,9 +32,9 @@ def parsed(spec: str) -> tuple[str, int]:
     return solver, int(number)
 
 
-def known(solver: str, grid: Tensor) -> dict[str, str]:
-    """The solver's settings, and a digest of its times, for stamps."""
-    return {"solver": repr(PRESETS[solver].solver), "grid": sha256(grid.numpy().tobytes()).hexdigest()[:16]}
+def known(solver: Solver, grid: Tensor) -> dict[str, str]:
+    """The settings of the solver that samples, and a digest of its times, for stamps."""
+    return {"solver": repr(solver), "grid": sha256(grid.numpy().tobytes()).hexdigest()[:16]}
 
 
 class Counted:
