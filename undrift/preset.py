@@ -48,7 +48,10 @@ def snapped(process: Process, grid: Tensor, taught: Sequence[float], edges: Sequ
     if evaluations > len(taught):
         raise ValueError(f"{evaluations} evaluations of a student that leaps from {len(taught)} times: ask for fewer")
     if evaluations <= len(edges):
-        raise ValueError(f"evaluations = {evaluations}: a student of {len(edges) + 1} segments needs one for each")
+        many = len(edges) + 1
+        raise ValueError(
+            f"evaluations = {evaluations}: a student of {many} segments needs one for each: ask for {many}"
+        )
     nodes = torch.tensor(taught, dtype=torch.float64)
     lam, lams = process.half_log_snr(grid[:-1].double()), process.half_log_snr(nodes)
     taken = [0]  # both begin at pure noise

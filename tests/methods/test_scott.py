@@ -554,8 +554,12 @@ def test_levels_are_where_a_critic_looks():
     assert -1 <= float(lam.min()) < -0.98
     assert 2.98 < float(lam.max()) <= 3
     assert float(lam.mean()) == pytest.approx(1, abs=5 * 4 / 12**0.5 / 4000**0.5)
-    _, t, *_ = told_of("shared", levels=(50.0, 60.0), process=process, grid=grid)
-    assert (t == process.t_min).all()
+    _, t, *_ = told_of("shared", levels=(5.0, 60.0), process=process, grid=grid)
+    assert process.t_min < float(t.max())
+    assert (t == process.t_min).float().mean() > 0.9
+    for levels in ((50.0, 60.0), (-30.0, -20.0)):
+        with pytest.raises(ValueError, match=r"the process has half log-SNRs -\d.* to \d"):
+            with_critic(levels=levels, process=process, grid=grid)
 
 
 def test_noised_states_of_an_edge_have_the_noise_of_their_label():
@@ -705,6 +709,8 @@ def test_settings_that_do_not_fit(settings, says):
         {"time": "none"},
         {"levels": (2.0, 1.0)},
         {"levels": (0.0, math.inf)},
+        {"levels": (0.0, 1.0, 2.0)},
+        {"levels": (0.0, 1.0), "time": "published"},
     ],
 )
 def test_rules_that_do_not_exist(rules):

@@ -19,7 +19,9 @@ def test_renoising_leads_to_the_marginal(process):
     torch.testing.assert_close(mean, process.marginal(x, t, none), rtol=1e-12, atol=0)
     kept, fresh = process.renoise(process.marginal(none, s, one), s, t, none), process.renoise(none, s, t, one)
     torch.testing.assert_close((kept**2 + fresh**2)[:, 0], process.alpha_sigma(t)[1] ** 2, rtol=1e-9, atol=0)
-    assert torch.equal(process.renoise(x, t, t, one), x)
+    noisiest = f64(process.t_max)
+    for still in (t, noisiest):
+        assert torch.equal(process.renoise(x, still, still, one), x)
 
 
 @pytest.mark.parametrize("i", [1, 2, 500, 999])

@@ -106,6 +106,20 @@ def test_other_paths_are_refused(world, tmp_path, small):
     assert "\n" not in str(error.value)
 
 
+def test_paths_at_other_nodes_are_refused_though_the_teachers_steps_are_the_same(world, tmp_path):
+    """Two nodes of four steps each and four of two: what is kept of the same path differs."""
+
+    def method(nodes):
+        kept = [f"method.nodes={nodes}", f"method.jump={nodes}", f"method.weights={[1] * nodes}", "method.substeps=8"]
+        return build(table(world, "method.spacing=time", *kept)).method
+
+    four, two = method(4), method(2)
+    assert torch.equal(four.jumps.whole(), two.jumps.whole())
+    teacher_paths(four, tmp_path, 10, (1, 8, 8), 3)
+    with pytest.raises(ValueError, match="paths of another nodes: choose another folder"):
+        teacher_paths(two, tmp_path, 10, (1, 8, 8), 3)
+
+
 def beside(found, size=6, seed=1, start=0, count=4, rank=0, world=1):
     share = size // world
     labels = [torch.arange(size)[rank * share : (rank + 1) * share] % 3 for _ in range(count)]
@@ -162,7 +176,7 @@ def test_what_cannot_be_kept_is_one_line(world, tmp_path):
     assert not (tmp_path / "none" / "paths").exists()  # before any of it was made
     train(table(world, "training.steps=1"), tmp_path / "one")
     other = [f'method.paths_in="{tmp_path / "one" / "paths"}"', "method.end=3.0"]
-    with pytest.raises(ValueError, match="paths of another times: choose another folder") as error:
+    with pytest.raises(ValueError, match="paths of another times, nodes: choose another folder") as error:
         train(table(world, *other), tmp_path / "none")
     assert "\n" not in str(error.value)
 

@@ -30,9 +30,10 @@ class Contest:
             separates the two, and a critic that trains freely stops helping. For comparison only: it warns.
         r1: gamma of the gradient penalty R1 on real states; 0 for none.
         levels: t' is even in half log-SNR between these two, the noisier first, clipped to the process; None: even in
-            the index of the grid, which of few nodes is mostly where no details show.
-        warmup: steps over which the weight rises from 0 in a straight line, while the critic learns: the opinion of
-            untrained heads is noise, and undoes what the student has learnt before.
+            the index of the grid, which of few nodes is mostly where no details show. At the noisy end of a segment
+            t' is that end wherever the levels are cleaner.
+        warmup: steps over which the weight rises in a straight line, at the first weight / (warmup + 1), while the
+            critic learns: the opinion of untrained heads is noise, and undoes what the student has learnt before.
     """
 
     weight: float = 0.4
@@ -48,8 +49,11 @@ class Contest:
             raise ValueError(
                 f"Contest weight = {self.weight}, r1 = {self.r1}, warmup = {self.warmup}: need numbers >= 0"
             )
-        if self.levels is not None and not -math.inf < self.levels[0] <= self.levels[1] < math.inf:
-            raise ValueError(f"Contest levels = {self.levels}: need two finite half log-SNRs, the noisier first")
+        if self.levels is not None:
+            if len(self.levels) != 2 or not -math.inf < self.levels[0] <= self.levels[1] < math.inf:
+                raise ValueError(f"Contest levels = {self.levels}: need two finite half log-SNRs, the noisier first")
+            if self.time == "published":
+                raise ValueError(f"Contest levels = {self.levels} with time = 'published', which has its own: drop one")
         if self.real not in ("data", "target"):
             raise ValueError(f"Contest real = {self.real!r}: choose 'data' or 'target'")
         if self.time not in ("noised", "shared", "published"):

@@ -134,6 +134,11 @@ class Scott(Method):
             raise ValueError("distance Energy scores a random student: give it an input, noise = 1 or more")
         if self.guidance is not None and not self.guidance[0] <= self.guidance[1]:
             raise ValueError(f"guidance = {self.guidance}: need a range (low, high)")
+        if self.critic is not None and (levels := self.contest.levels) is not None:
+            ends = torch.tensor([self.process.t_max, self.process.t_min], dtype=torch.float64)
+            low, high = self.process.half_log_snr(ends).tolist()
+            if levels[1] <= low or high <= levels[0]:
+                raise ValueError(f"Contest levels = {levels}: the process has half log-SNRs {low:.3g} to {high:.3g}")
         self.target = deepcopy(self.student).requires_grad_(False)
         self._drawn: dict[int, _Drawn] = {}
         self._step = 0

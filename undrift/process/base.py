@@ -89,10 +89,10 @@ class Process(ABC):
     def renoise(self, z: Tensor, s: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         r"""z_t given z_s, for t noisier than s: a z_s + sqrt(sigma_t^2 - a^2 sigma_s^2) eps, a = alpha_t / alpha_s.
 
-        The marginal, where s is the data's time. Shapes: z, eps (B, ...); s, t () or (B,).
+        The marginal, where s is the data's time; z itself at t = s. Shapes: z, eps (B, ...); s, t () or (B,).
         """
         (alpha_s, sigma_s), (alpha_t, sigma_t) = self.alpha_sigma(s), self.alpha_sigma(t)
-        a = alpha_t / alpha_s
+        a = torch.where(t == s, 1.0, alpha_t / alpha_s)  # also where alpha is 0
         fresh = (sigma_t**2 - (a * sigma_s) ** 2).clamp(min=0).sqrt()  # at t = s rounding may be below
         return expand(a, z) * z + expand(fresh, z) * eps
 

@@ -70,11 +70,11 @@ def consistency_map(denoise: Denoise, process: Process, z: Tensor, t: Tensor, en
 
 
 def implied_estimate(process: Process, z: Tensor, t: Tensor, state: Tensor, end: Tensor) -> Tensor:
-    """The x (B, ...) that takes z_t to `state` at `end`, cleaner than t: bridge(z, x, t, end; tau = 0) = state.
+    """The x (B, ...) that takes z_t to `state` at `end`: bridge(z, x, t, end; tau = 0) = state; t and end () or (B,).
 
-    `consistency_map` undone: states at a noisy end as estimates of the data, which compare like images. At the data
-    it is the state itself.
+    `consistency_map` undone: states at a noisy end as estimates of the data, which compare like images. Where the end
+    has sigma = 0 it is the state itself. The end must be cleaner than t: at t = end any x does, and it is no number.
     """
-    one = torch.ones(len(z), dtype=torch.float64)
+    one = torch.ones(torch.broadcast_shapes(t.shape, end.shape), dtype=torch.float64)
     pull = process.bridge(torch.zeros_like(one), one, t, end)
     return (state - process.bridge(z, torch.zeros_like(z), t, end)) / expand(pull, z)

@@ -130,7 +130,7 @@ def _made(method: Scott, shape: Sequence[int], classes: int) -> dict[str, Any]:
     weights = fingerprint(method.teacher) if isinstance(method.teacher, nn.Module) else ""
     return {
         "teacher": weights, "solver": describe(method.solver), "times": method.jumps.whole().tolist(),
-        "shape": list(shape), "classes": classes,
+        "nodes": method.grid.tolist(), "shape": list(shape), "classes": classes,
     }  # fmt: skip
 
 
