@@ -89,7 +89,8 @@ class Scott(Method):
             where both nodes have one: what few nodes want (docs/distillation.md has what steps even in time do).
         weights: how often a jump begins at each node, (N,), relative to each other; None for equally often.
         segments: equal parts of the grid at whose ends consistency is asked for; 1 asks for it at the data.
-        distance: between estimate and target; `Energy` needs a student with a noise input.
+        distance: between estimate and target, states at the segment's end, or what they say of the data where it knows
+            images only; `Energy` needs a student with a noise input.
         denoising: weight of the distance to the data beside that to the teacher's end.
         decay: of the target, an exponential average of the student; not the one that is kept at the end.
         guidance: range (low, high) of the teacher's classifier-free scale, which the student is told as `guidance`;
