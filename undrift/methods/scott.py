@@ -225,11 +225,10 @@ class Scott(Method):
 
     def _error(self, drawn: _Drawn, wanted: Tensor) -> Tensor:
         """How far the estimates are from other states of the same end, ()."""
-        draws = drawn.draws
+        states = [drawn.draws, wanted]
         if self.distance.of_images:
-            draws = torch.stack([implied_estimate(self.process, drawn.z, drawn.t, draw, drawn.end) for draw in draws])
-            wanted = implied_estimate(self.process, drawn.z, drawn.t, wanted, drawn.end)
-        return self.distance(draws, wanted).mean()
+            states = [implied_estimate(self.process, drawn.z, drawn.t, state, drawn.end) for state in states]
+        return self.distance(*states).mean()
 
     def _map(
         self, student: nn.Module, z: Tensor, t: Tensor, end: Tensor, cond: Mapping[str, Any], random: Gaussian

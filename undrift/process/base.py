@@ -86,15 +86,25 @@ class Process(ABC):
         return expand(alpha, z0) * z0 + expand(sigma, z0) * eps
 
     @final
-    def renoise(self, z: Tensor, s: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        r"""z_t given z_s, for t noisier than s: a z_s + sqrt(sigma_t^2 - a^2 sigma_s^2) eps, a = alpha_t / alpha_s.
+    def transition(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        r"""a and G^2 of the law of z_t given z_s, t noisier than s: N(a z_s, G^2), a = alpha_t / alpha_s,
 
-        The marginal, where s is the data's time; z itself at t = s. Shapes: z, eps (B, ...); s, t () or (B,).
+            G^2 = sigma_t^2 - a^2 sigma_s^2.
+
+        Shape of s and t; 1 and 0 at t = s.
         """
         (alpha_s, sigma_s), (alpha_t, sigma_t) = self.alpha_sigma(s), self.alpha_sigma(t)
         a = torch.where(t == s, 1.0, alpha_t / alpha_s)  # also where alpha is 0
-        fresh = (sigma_t**2 - (a * sigma_s) ** 2).clamp(min=0).sqrt()  # at t = s rounding may be below
-        return expand(a, z) * z + expand(fresh, z) * eps
+        return a, (sigma_t**2 - (a * sigma_s) ** 2).clamp(min=0.0)  # at t = s rounding may be below
+
+    @final
+    def renoise(self, z: Tensor, s: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """A draw of z_t given z_s for t noisier than s, a z_s + G eps with a, G of `transition`.
+
+        The marginal, where s is the data's time; z itself at t = s. Shapes: z, eps (B, ...); s, t () or (B,).
+        """
+        a, variance = self.transition(s, t)
+        return expand(a, z) * z + expand(variance.sqrt(), z) * eps
 
     @final
     def bridge(

@@ -70,7 +70,9 @@ def consistency_map(denoise: Denoise, process: Process, z: Tensor, t: Tensor, en
 
 
 def implied_estimate(process: Process, z: Tensor, t: Tensor, state: Tensor, end: Tensor) -> Tensor:
-    """The x (B, ...) that takes z_t to `state` at `end`: bridge(z, x, t, end; tau = 0) = state; t and end () or (B,).
+    """The x that takes z_t to `state` at `end`: bridge(z, x, t, end; tau = 0) = state, of the shape of `state`.
+
+    Shapes: z (B, ...); state (B, ...), or (K, B, ...) for several; t, end () or (B,).
 
     `consistency_map` undone: states at a noisy end as estimates of the data, which compare like images. Where the end
     has sigma = 0 it is the state itself. The end must be cleaner than t: at t = end any x does, and it is no number.

@@ -64,7 +64,7 @@ class ReverseDiffusion(Solver):
     def step(
         self, denoise: Denoise, process: Process, z: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
-        alpha, sigma, a, variance = _transition(process, t, s)
+        (alpha, sigma), (a, variance) = process.alpha_sigma(t), process.transition(s, t)
         pull = variance / sigma**2
         return _linear(process, z, denoise(z, t), t, s, noise, True, 2 - a - pull, pull * alpha, variance.sqrt()), ()
 
@@ -89,19 +89,12 @@ class Ancestral(Solver):
     def step(
         self, denoise: Denoise, process: Process, z: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
-        alpha, sigma, a, variance = _transition(process, t, s)
+        (alpha, sigma), (a, variance) = process.alpha_sigma(t), process.transition(s, t)
         shrunk = process.alpha_sigma(s)[1] / sigma
         std = variance.sqrt() * (shrunk if self.variance == "posterior" else 1)
         # (1 - G^2/sigma_t^2) / a, written without the difference
         carry, pull = a * shrunk**2, variance / sigma**2 * alpha / a
         return _linear(process, z, denoise(z, t), t, s, noise, True, carry, pull, std), ()
-
-
-def _transition(process: Process, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """alpha_t, sigma_t, and a, G^2 of the forward transition z_t | z_s ~ N(a z_s, G^2)."""
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = process.alpha_sigma(t), process.alpha_sigma(s)
-    a = alpha_t / alpha_s
-    return alpha_t, sigma_t, a, (sigma_t**2 - (a * sigma_s) ** 2).clamp(min=0.0)
 
 
 def _linear(
